@@ -1,0 +1,18 @@
+"""Data sets and the loaders that feed them.
+
+    data = create("dataset", "mnist", data_dir="data")
+    train, test = build_loaders(data, img_size=28, batch_size=128, augment=Augment(crop_padding=2), seed=0)
+    train.set_epoch(3)
+    for images, labels in train: ...        # [B, C, H, W] float32, [B] int64
+
+Every module here is imported on its own: a new data set is a new file.
+"""
+
+from registry import import_all
+from st_utils.data.augment import Augment
+from st_utils.data.base import ArrayImages, DataSet, first_per_class
+from st_utils.data.loader import BatchSource, EpochLoader, build_loaders
+
+import_all(__name__, __path__)
+
+__all__ = ["ArrayImages", "Augment", "BatchSource", "DataSet", "EpochLoader", "build_loaders", "first_per_class"]

@@ -1,0 +1,69 @@
+"""The embeddings of the field's ablation: a plain ViT patch embedding, and two convolutions instead of four."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from registry import register
+from st_utils.errors import UserError
+from st_utils.layer import ConvNormNode, halve, over_time
+from st_utils.node.base import build_node
+
+STEP = "the STEP benchmark, arXiv:2505.11151; Fancyssc/STEP"
+
+
+@register.embedding("vit_embed", aliases=("sps_1conv",), source=STEP)
+class ViTEmbed(nn.Module):
+    """ViT's patches: one convolution of stride `patch`, a neuron, and a learnt position added to its spikes.
+
+    `[T, B, C_in, H, W]` -> `[T, B, D, H / patch, W / patch]`; Dosovitskiy et al. 2021, arXiv:2010.11929.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        embed_dim: int,
+        img_size: int | tuple[int, int] = 32,
+        step: int = 4,
+        node: str = "lif",
+        patch: int = 4,
+    ):
+        super().__init__()
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        if height % patch or width % patch:
+            raise UserError(f"vit_embed: an image of {height} x {width} does not divide into patches of {patch}")
+        self.size = (height, width)
+        self.conv = nn.Conv2d(in_channels, embed_dim, patch, patch)
+        self.node = build_node(node, step)
+        self.position = nn.Parameter(torch.zeros(embed_dim, height // patch, width // patch))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if tuple(x.shape[-2:]) != self.size:
+            raise UserError(f"vit_embed was built for images of {self.size}, not {tuple(x.shape[-2:])}")
+        return self.node(over_time(self.conv, x)) + self.position
+
+
+@register.embedding("conv2_embed", aliases=("sps_2conv",), source=STEP)
+class Conv2Embed(nn.Module):
+    """Spikformer's patch splitting with two stages instead of four, both halving the image.
+
+    `[T, B, C_in, H, W]` -> `[T, B, D, H / 4, W / 4]` of values 0, 1, 2.
+    """
+
+    def __init__(self, in_channels: int, embed_dim: int, step: int = 4, node: str = "lif"):
+        super().__init__()
+        if embed_dim % 4:
+            raise UserError(f"embed_dim must be a multiple of 4, not {embed_dim}")
+        self.stages = nn.ModuleList(
+            [
+                ConvNormNode(in_channels, embed_dim // 4, node, step, kernel=3),
+                ConvNormNode(embed_dim // 4, embed_dim, node, step, kernel=3),
+            ]
+        )
+        self.position = ConvNormNode(embed_dim, embed_dim, node, step, kernel=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.stages:
+            x = halve(stage(x))
+        return x + self.position(x)

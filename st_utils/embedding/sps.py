@@ -1,0 +1,71 @@
+"""Spiking patch splitting: four convolution stages, some of them halving the image, and a position stage."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from registry import register
+from st_utils.errors import UserError
+from st_utils.layer import ConvNorm, ConvNormNode, halve
+
+PARTS = 8  # the first stage has an eighth of the channels
+
+
+def _stages(in_channels: int, embed_dim: int, node: str, step: int) -> nn.ModuleList:
+    if embed_dim % PARTS:
+        raise UserError(f"embed_dim must be a multiple of {PARTS}, not {embed_dim}")
+    widths = [in_channels, embed_dim // 8, embed_dim // 4, embed_dim // 2, embed_dim]
+    pairs = zip(widths, widths[1:], strict=False)
+    return nn.ModuleList(ConvNormNode(a, b, node, step, kernel=3) for a, b in pairs)
+
+
+def _halvings(pooling: str) -> list[bool]:
+    if len(pooling) != 4 or set(pooling) - set("01"):
+        raise UserError(f'pooling must be four of 0 and 1, such as "0011", not "{pooling}"')
+    return [flag == "1" for flag in pooling]
+
+
+@register.embedding("sps", source="Zhou et al. 2023 (Spikformer), arXiv:2209.15425; ZK-Zhou/spikformer")
+class SPS(nn.Module):
+    """Spikformer's patch splitting: `[T, B, C_in, H, W]` -> `[T, B, D, H', W']` of values 0, 1, 2.
+
+    A stage is convolution 3 x 3, norm, neuron and, where `pooling` has a 1, max-pooling of the spikes. The
+    position stage adds its own spikes: x + neuron(norm(conv(x))). `pooling` is "0011" for CIFAR and "1111"
+    for events and ImageNet; a 1 halves the image.
+    """
+
+    def __init__(self, in_channels: int, embed_dim: int, step: int = 4, node: str = "lif", pooling: str = "0011"):
+        super().__init__()
+        self.halve = _halvings(pooling)
+        self.stages = _stages(in_channels, embed_dim, node, step)
+        self.position = ConvNormNode(embed_dim, embed_dim, node, step, kernel=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage, half in zip(self.stages, self.halve, strict=True):
+            x = stage(x)
+            x = halve(x) if half else x
+        return x + self.position(x)
+
+
+@register.embedding("ms_sps", source="Yao et al. 2023 (SDT), arXiv:2307.01694; BICLab/Spike-Driven-Transformer")
+class MembraneSPS(nn.Module):
+    """SDT's patch splitting: as `sps`, but a membrane potential leaves it, `[T, B, D, H', W']`, real-valued.
+
+    The last stage pools between norm and neuron, and what was pooled is the shortcut around the position
+    stage: norm(conv(neuron(u))) + u. (The authors' code also builds a neuron `rpe_lif` that it never calls.)
+    """
+
+    def __init__(self, in_channels: int, embed_dim: int, step: int = 4, node: str = "lif", pooling: str = "0011"):
+        super().__init__()
+        self.halve = _halvings(pooling)
+        self.stages = _stages(in_channels, embed_dim, node, step)
+        self.position = ConvNorm(embed_dim, embed_dim, kernel=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage, half in zip(self.stages[:-1], self.halve, strict=False):
+            x = stage(x)
+            x = halve(x) if half else x
+        last = self.stages[-1]
+        u = ConvNorm.forward(last, x)
+        u = halve(u) if self.halve[-1] else u
+        return self.position(last.node(u)) + u

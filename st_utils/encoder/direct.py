@@ -1,0 +1,31 @@
+"""Direct coding: every time step sees the image as it is."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from registry import register
+from st_utils.errors import UserError
+
+
+@register.encoder("direct", source="Rathi & Roy 2020, arXiv:2008.03658")
+class Direct(nn.Module):
+    """`[B, C, H, W]` images repeated `step` times, or `[B, T, C, H, W]` frames, as `[T, B, C, H, W]`.
+
+    Raises UserError when frames do not number `step`.
+    """
+
+    def __init__(self, step: int = 4):
+        super().__init__()
+        if step < 1:
+            raise UserError(f"step must be at least 1, not {step}")
+        self.step = step
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 4:
+            return x.expand(self.step, *x.shape)
+        if x.dim() != 5:
+            raise UserError(f"input must be [B, C, H, W] or [B, T, C, H, W], not {list(x.shape)}")
+        if x.shape[1] != self.step:
+            raise UserError(f"the input has {x.shape[1]} frames and the model step={self.step}: make them equal")
+        return x.transpose(0, 1)

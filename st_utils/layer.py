@@ -1,0 +1,89 @@
+"""The layers that parts share: convolution and norm over `T B C H W`, with or without a neuron."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from registry import Spec
+from st_utils.errors import UserError
+from st_utils.node.base import build_node
+
+
+def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply a layer for `[N, C, H, W]` to `[T, B, C, H, W]`, time and samples together as its batch."""
+    return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class ConvNorm(nn.Module):
+    """Convolution and batch norm, `[T, B, C, H, W]` -> `[T, B, C', H', W']`; the norm sees T * B samples."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, bias: bool = False):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=bias)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return over_time(lambda y: self.norm(self.conv(y)), x)
+
+
+class ConvNormNode(ConvNorm):
+    """Convolution, batch norm and a neuron: spikes `[T, B, C', H', W']`."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        node: str | Spec,
+        step: int,
+        kernel: int = 1,
+        stride: int = 1,
+        bias: bool = False,
+    ):
+        super().__init__(in_channels, out_channels, kernel, stride, bias)
+        self.node = build_node(node, step)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.node(super().forward(x))
+
+
+def halve(x: Tensor) -> Tensor:
+    """Max-pool `[T, B, C, H, W]` to half the rows and columns: kernel 3, stride 2, padding 1."""
+    return over_time(lambda y: F.max_pool2d(y, 3, stride=2, padding=1), x)
+
+
+def max_3x3(x: Tensor) -> Tensor:
+    """Max over the 3 x 3 neighbourhood in the last two axes of a 5-D tensor; the shape stays."""
+    return over_time(lambda y: F.max_pool2d(y, 3, stride=1, padding=1), x)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training a whole sample's branch is dropped, for all its time steps at once.
+
+    Huang et al. 2016, arXiv:1603.09382. `[T, B, ...]` -> the same.
+    """
+
+    def __init__(self, rate: float):
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise UserError(f"drop_path must be at least 0 and below 1, not {rate}")
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = torch.rand(1, x.shape[1], *[1] * (x.dim() - 2), device=x.device) >= self.rate
+        return x * keep.to(x.dtype) / (1 - self.rate)
+
+
+def init_trunc_normal(module: nn.Module, *, kernels: tuple[int, ...], linear: bool, std: float = 0.02) -> None:
+    """Truncated normal weights and zero biases for convolutions of these kernel sizes, and linear layers."""
+    for m in module.modules():
+        wanted = m.kernel_size[0] in kernels if isinstance(m, nn.Conv2d) else linear and isinstance(m, nn.Linear)
+        if wanted and m.weight.requires_grad:
+            nn.init.trunc_normal_(m.weight, std=std)
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)

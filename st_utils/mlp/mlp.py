@@ -1,0 +1,28 @@
+"""The channel mixer that Spikformer and SDT share."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from registry import register
+from st_utils.errors import UserError
+from st_utils.layer import ConvNorm, ConvNormNode
+
+
+@register.mlp("mlp", source="Zhou et al. 2023 (Spikformer), arXiv:2209.15425; Yao et al. 2023 (SDT), arXiv:2307.01694")
+class MLP(nn.Module):
+    """Two 1 x 1 convolutions with norm and a neuron between them, `mlp_ratio` times wider there.
+
+    `[T, B, D, H, W]` -> the same, without the neuron of the block around it.
+    """
+
+    def __init__(self, dim: int, mlp_ratio: float = 4.0, step: int = 4, node: str = "lif", bias: bool = True):
+        super().__init__()
+        hidden = int(dim * mlp_ratio)
+        if hidden < 1:
+            raise UserError(f"mlp_ratio={mlp_ratio} leaves no hidden channel of dim={dim}")
+        self.fc1 = ConvNormNode(dim, hidden, node, step, bias=bias)
+        self.fc2 = ConvNorm(hidden, dim, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.fc1(x))

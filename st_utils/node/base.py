@@ -1,0 +1,81 @@
+"""What every neuron keeps, and the time loop that defines the neurons here."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from registry import Spec, create, entry, parse
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+class Node(nn.Module):
+    """A neuron layer: `[T, ...]` input currents -> `[T, ...]` spikes of the same dtype.
+
+    It starts each call at rest and keeps nothing between calls. Under half precision the membrane potential
+    is float32.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype in HALF:
+            with torch.autocast(x.device.type, enabled=False):
+                return self.fire(x.float()).to(x.dtype)
+        return self.fire(x)
+
+    def fire(self, x: Tensor) -> Tensor:
+        """Spikes of float32 or float64 input currents, `[T, ...]` -> `[T, ...]`."""
+        raise NotImplementedError
+
+
+class IntegrateAndFire(Node):
+    """The neurons that charge, fire and reset: h = charge(v, x), s = step(h - threshold), v = reset(h, s).
+
+    Hard reset: v = (1 - s) h + s v_reset. Soft reset (`v_reset=none`): v = h - s threshold. With
+    `detach_reset` the s of the reset carries no gradient. This loop in plain torch is the definition that
+    every other backend is compared with.
+    """
+
+    def __init__(
+        self,
+        threshold: float,
+        v_reset: float | None,
+        detach_reset: bool,
+        surrogate: str,
+        backend: Literal["auto", "torch"],
+    ):
+        super().__init__()
+        self.threshold, self.v_reset, self.detach_reset, self.backend = threshold, v_reset, detach_reset, backend
+        self.surrogate = create("surrogate", surrogate)
+
+    def charge(self, v: Tensor | float, x: Tensor) -> Tensor:
+        """The membrane potential before firing, from the one after the last reset and the input current."""
+        raise NotImplementedError
+
+    def fire(self, x: Tensor) -> Tensor:
+        v: Tensor | float = self.v_reset or 0.0
+        spikes = []
+        for current in x:
+            h = self.charge(v, current)
+            s = self.surrogate.spike(h - self.threshold)
+            v = self.reset(h, s.detach() if self.detach_reset else s)
+            spikes.append(s)
+        return torch.stack(spikes)
+
+    def reset(self, h: Tensor, s: Tensor) -> Tensor:
+        if self.v_reset is None:
+            return h - self.threshold * s
+        return (1 - s) * h + s * self.v_reset if self.v_reset else (1 - s) * h
+
+    def extra_repr(self) -> str:
+        return f"threshold={self.threshold}, v_reset={self.v_reset}, surrogate={self.surrogate.spec}"
+
+
+def build_node(node: str | Spec, step: int, **settings: float) -> nn.Module:
+    """Build a node for a place in a model; `settings` (a threshold, say) that the neuron has are set there."""
+    spec = parse(node)
+    known = entry("node", spec).params
+    return create("node", spec.replace(**{k: v for k, v in settings.items() if k in known}), step=step)
+

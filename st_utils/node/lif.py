@@ -1,0 +1,105 @@
+"""The integrate-and-fire neurons: `if`, `lif`, `plif`."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from registry import register
+from st_utils.errors import UserError
+from st_utils.node.base import IntegrateAndFire
+
+Backend = Literal["auto", "torch"]
+
+
+@register.node("if", aliases=("if_node",), source="Lapicque 1907; as in SpikingJelly and BrainCog")
+class IF(IntegrateAndFire):
+    """Integrate and fire: h = v + x."""
+
+    def __init__(
+        self,
+        threshold: float = 1.0,
+        v_reset: float | None = 0.0,
+        detach_reset: bool = True,
+        surrogate: str = "sigmoid",
+        backend: Backend = "auto",
+    ):
+        super().__init__(threshold, v_reset, detach_reset, surrogate, backend)
+
+    def charge(self, v: Tensor | float, x: Tensor) -> Tensor:
+        return v + x
+
+
+class _Leaky(IntegrateAndFire):
+    """h = v + (x - (v - v_reset)) decay, or, with plain input, h = v - (v - v_reset) decay + x."""
+
+    decay_input: bool
+
+    def leak(self, v: Tensor | float, x: Tensor, decay: Tensor | float) -> Tensor:
+        rest = self.v_reset or 0.0
+        above_rest = v - rest if rest else v
+        if self.decay_input:
+            return v + (x - above_rest) * decay
+        return v - above_rest * decay + x
+
+
+@register.node("lif", source="SpikingJelly's and BrainCog's LIFNode; Fang et al. 2023, arXiv:2310.16620")
+class LIF(_Leaky):
+    """Leaky integrate and fire: h = v + (x - v) / tau; with decay_input=false h = v - v / tau + x.
+
+    Args:
+        tau: membrane time constant in steps, at least 1.
+        threshold: membrane potential that fires.
+        v_reset: potential after a spike and at rest; none subtracts the threshold instead.
+        decay_input: divide the input by tau as well.
+        detach_reset: no gradient through the reset.
+        surrogate: what stands in for the step's derivative.
+        backend: auto picks the fastest that computes the same.
+
+    The defaults are those of Spikformer, SDT and QKFormer.
+    """
+
+    def __init__(
+        self,
+        tau: float = 2.0,
+        threshold: float = 1.0,
+        v_reset: float | None = 0.0,
+        decay_input: bool = True,
+        detach_reset: bool = True,
+        surrogate: str = "sigmoid",
+        backend: Backend = "auto",
+    ):
+        super().__init__(threshold, v_reset, detach_reset, surrogate, backend)
+        if not tau >= 1:
+            raise UserError(f"lif: tau must be at least 1, not {tau}")
+        self.tau, self.decay_input = tau, decay_input
+
+    def charge(self, v: Tensor | float, x: Tensor) -> Tensor:
+        return self.leak(v, x, 1 / self.tau)
+
+
+@register.node("plif", source="Fang et al. 2021 (PLIF), arXiv:2007.05785")
+class PLIF(_Leaky):
+    """LIF whose time constant is learnt, one a layer: 1 / tau = sigmoid(w); `tau` is where it starts."""
+
+    def __init__(
+        self,
+        tau: float = 2.0,
+        threshold: float = 1.0,
+        v_reset: float | None = 0.0,
+        decay_input: bool = True,
+        detach_reset: bool = True,
+        surrogate: str = "sigmoid",
+        backend: Backend = "auto",
+    ):
+        super().__init__(threshold, v_reset, detach_reset, surrogate, backend)
+        if not tau > 1:
+            raise UserError(f"plif: tau must be above 1, not {tau}")
+        self.decay_input = decay_input
+        self.w = nn.Parameter(torch.tensor(-math.log(tau - 1)))
+
+    def charge(self, v: Tensor | float, x: Tensor) -> Tensor:
+        return self.leak(v, x, torch.sigmoid(self.w).to(x.dtype))

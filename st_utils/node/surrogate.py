@@ -1,0 +1,115 @@
+"""Surrogates: the Heaviside step forward, a smooth stand-in for its derivative backward.
+
+u is the membrane potential less the threshold. Every surrogate is one closed form of u; `strict` makes it
+fire on u > 0 instead of u >= 0 (BrainCog's atan, gate and qgate do so, SpikingJelly never does).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from registry import register
+
+
+class Surrogate:
+    """Base: `spike(u)` is 0 or 1 in u's dtype, with `gradient(u)` as its derivative.
+
+    Args:
+        alpha: sharpness of the stand-in, as each class's formula uses it.
+        strict: fire on u > 0 instead of u >= 0.
+    """
+
+    def __init__(self, alpha: float = 1.0, strict: bool = False):
+        if alpha <= 0:
+            raise ValueError(f"a surrogate's alpha must be above 0, not {alpha}")
+        self.alpha, self.strict = alpha, strict
+
+    def gradient(self, u: Tensor) -> Tensor:
+        """d spike / d u, elementwise."""
+        raise NotImplementedError
+
+    def fires(self, u: Tensor) -> Tensor:
+        """Where a neuron spikes (bool)."""
+        return u > 0 if self.strict else u >= 0
+
+    def spike(self, u: Tensor) -> Tensor:
+        return _Step.apply(u, self)
+
+
+class _Step(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u: Tensor, surrogate: Surrogate) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.surrogate = surrogate
+        return surrogate.fires(u).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        (u,) = ctx.saved_tensors
+        return grad * ctx.surrogate.gradient(u), None
+
+
+@register.surrogate("sigmoid", source="Zenke & Ganguli 2018, arXiv:1705.11146; as SpikingJelly and BrainCog use it")
+class Sigmoid(Surrogate):
+    """alpha s (1 - s) with s = sigmoid(alpha u)."""
+
+    def __init__(self, alpha: float = 4.0, strict: bool = False):
+        super().__init__(alpha, strict)
+
+    def gradient(self, u: Tensor) -> Tensor:
+        s = torch.sigmoid(self.alpha * u)
+        return self.alpha * s * (1 - s)
+
+
+@register.surrogate("atan", source="Fang et al. 2021, arXiv:2007.05785")
+class ATan(Surrogate):
+    """alpha / 2 / (1 + (pi / 2 alpha u)^2)."""
+
+    def __init__(self, alpha: float = 2.0, strict: bool = False):
+        super().__init__(alpha, strict)
+
+    def gradient(self, u: Tensor) -> Tensor:
+        return self.alpha / 2 / (1 + (math.pi / 2 * self.alpha * u).square())
+
+
+@register.surrogate("qgate", aliases=("piecewise_quadratic",), source="Esser et al. 2016, arXiv:1603.08270; BrainCog")
+class QGate(Surrogate):
+    """max(0, alpha - alpha^2 |u|), the derivative of a piecewise quadratic."""
+
+    def __init__(self, alpha: float = 2.0, strict: bool = False):
+        super().__init__(alpha, strict)
+
+    def gradient(self, u: Tensor) -> Tensor:
+        return (self.alpha - self.alpha**2 * u.abs()).clamp(min=0)
+
+
+@register.surrogate("triangle", source="Deng et al. 2022 (TET), arXiv:2202.11946; DTA-SNN")
+class Triangle(QGate):
+    """max(0, 1 - |u| / width) / width: the triangle of unit area that reaches `width` to either side."""
+
+    def __init__(self, width: float = 1.0, strict: bool = False):
+        if width <= 0:
+            raise ValueError(f"the triangle's width must be above 0, not {width}")
+        super().__init__(1 / width, strict)
+
+
+@register.surrogate("gate", source="BrainCog")
+class Gate(Surrogate):
+    """1 where |u| < 1 / alpha, else 0: height 1 whatever alpha is."""
+
+    def __init__(self, alpha: float = 2.0, strict: bool = False):
+        super().__init__(alpha, strict)
+
+    def gradient(self, u: Tensor) -> Tensor:
+        return (u.abs() < 1 / self.alpha).to(u.dtype)
+
+
+@register.surrogate("rectangle", aliases=("rect",), source="Wu et al. 2018 (STBP), arXiv:1706.02609")
+class Rectangle(Surrogate):
+    """alpha where |u| < 1 / (2 alpha), else 0: a rectangle of unit area."""
+
+    def gradient(self, u: Tensor) -> Tensor:
+        return self.alpha * (u.abs() < 0.5 / self.alpha).to(u.dtype)

@@ -1,0 +1,47 @@
+"""The skeleton that the transformers share: encode, embed, blocks, pool, classify."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from registry import Spec, create
+from st_utils.node.base import build_node
+
+
+class SpikingTransformer(nn.Module):
+    """`[B, C, H, W]` images or `[B, T, C, H, W]` frames -> logits `[B, num_classes]`.
+
+    With `per_step=True` the logits of every time step, `[T, B, num_classes]`, whose mean the others are.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: str | Spec,
+        embedding: nn.Module,
+        blocks: list[nn.Module],
+        dim: int,
+        num_classes: int,
+        step: int,
+        head_node: str | Spec | None = None,
+    ):
+        super().__init__()
+        self.encoder = create("encoder", encoder, step=step)
+        self.embedding = embedding
+        self.blocks = nn.Sequential(*blocks)
+        self.head_node = build_node(head_node, step) if head_node is not None else nn.Identity()
+        self.head = nn.Linear(dim, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the head sees, `[T, B, D]`: the mean over tokens, through the head's neuron where it has one."""
+        tokens = self.blocks(self.embedding(self.encoder(x)))
+        return self.head_node(tokens.mean((-2, -1)))
+
+    def forward(self, x: Tensor, per_step: bool = False) -> Tensor:
+        logits = self.head(self.features(x))
+        return logits if per_step else logits.mean(0)
+
+
+def drop_path_rates(drop_path: float, depth: int) -> list[float]:
+    """Stochastic depth grows linearly from 0 to `drop_path` along the blocks."""
+    return [drop_path * i / max(1, depth - 1) for i in range(depth)]
