@@ -44,8 +44,9 @@ class Entry:
 
     @cached_property
     def open_ended(self) -> bool:
-        """Whether the builder takes any further keyword (`**kwargs`)."""
-        return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(self.factory).parameters.values())
+        """Whether the builder takes any further keyword: it has `**kwargs`, and not just (*args, **kwargs)."""
+        kinds = {p.kind for p in inspect.signature(self.factory).parameters.values()}
+        return inspect.Parameter.VAR_KEYWORD in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds
 
     @property
     def doc(self) -> str:
@@ -145,8 +146,8 @@ class Catalogue:
         """Build a part. Arguments in the spec win; `context` fills what it leaves open.
 
         A context name that the part does not take is dropped when it is one that the kind always offers
-        (see KINDS) and is an error otherwise. The built object gets `.spec` (defaults left out) and
-        `.full_spec` (every argument), canonical texts that build it again.
+        (see KINDS) and is an error otherwise. The built object gets `.spec` (defaults left out),
+        `.full_spec` (every argument), canonical texts that build it again, and `.part_kind`.
         """
         spec = parse(spec)
         entry = self.entry(kind, spec)
@@ -158,6 +159,7 @@ class Catalogue:
         try:
             part.spec = str(Spec(entry.name, self._short(entry, values)))
             part.full_spec = str(Spec(entry.name, self._full(entry, values)))
+            part.part_kind = kind
         except AttributeError:  # a builder may return something that takes no attributes
             pass
         return part

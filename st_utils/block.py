@@ -47,9 +47,11 @@ class Block(nn.Sequential):
         node: str | Spec,
         shortcut: Shortcut,
         drop_path: float = 0.0,
+        mlp_node: str | Spec | None = None,
     ):
         super().__init__()
+        mlp_node = node if mlp_node is None else mlp_node
         mixer = create("attention", attention, dim=dim, num_heads=num_heads, step=step, node=node)
-        channels = create("mlp", mlp, dim=dim, mlp_ratio=mlp_ratio, step=step, node=node)
+        channels = create("mlp", mlp, dim=dim, mlp_ratio=mlp_ratio, step=step, node=mlp_node)
         self.attention = Residual(mixer, node, step, shortcut, drop_path)
-        self.mlp = Residual(channels, node, step, shortcut, drop_path)
+        self.mlp = Residual(channels, mlp_node, step, shortcut, drop_path)

@@ -15,4 +15,6 @@ from st_utils.data.loader import BatchSource, EpochLoader, build_loaders
 
 import_all(__name__, __path__)
 
-__all__ = ["ArrayImages", "Augment", "BatchSource", "DataSet", "EpochLoader", "build_loaders", "first_per_class"]
+__all__ = [
+    "ArrayImages", "Augment", "BatchSource", "DataSet", "EpochLoader", "build_loaders", "first_per_class",
+]  # fmt: skip

@@ -15,9 +15,9 @@ from st_utils.errors import UserError
 class DataSet:
     """A registered data set, read and checked, before any transform.
 
-    `train` and `test` are map-style: `split[i]` is (PIL image, label in 0..num_classes-1), the image of mode "L"
-    for one channel and "RGB" for three; `split.targets` are the labels. `img_size` is the side, in pixels, that
-    models are trained at when nothing else is asked. `mean` and `std` are per channel, on the 0..1 scale.
+    `train` and `test` are map-style: `split[i]` is (PIL image, label in 0..num_classes-1), the image of mode
+    "L" for one channel and "RGB" for three; `split.targets` are the labels. `img_size` is the side, in pixels,
+    that models are trained at when nothing else is asked. `mean` and `std` are per channel, on the 0..1 scale.
     `crop_pct` is the part of the side that a test image keeps (ImageNet's 224 of 256; 1 for small images).
     """
 
@@ -35,12 +35,12 @@ class DataSet:
     def __post_init__(self) -> None:
         if self.img_size < 1:
             raise UserError(f"{self.name}: img_size is {self.img_size}: give a side of at least 1 pixel")
-        assert len(self.mean) == len(self.std) == self.in_channels, f"{self.name}: one mean and std per channel"
+        assert len(self.mean) == len(self.std) == self.in_channels, f"{self.name}: a mean and std per channel"
         assert len(self.class_names) == self.num_classes, f"{self.name}: one name per class"
 
 
 class ArrayImages(Dataset):
-    """Images in memory: `images` uint8 [N, H, W] or [N, H, W, 3], `targets` int64 [N]; gives (PIL image, int)."""
+    """Images in memory: `images` uint8 [N, H, W] or [N, H, W, 3] and `targets` [N]; gives (PIL image, int)."""
 
     def __init__(self, images: np.ndarray, targets: Sequence[int] | np.ndarray):
         self.images = images
@@ -57,8 +57,8 @@ class ArrayImages(Dataset):
 def first_per_class(split: Any, count: int, what: str) -> Subset:
     """The first `count` images of a split, taken in turn from every class, in the split's order.
 
-    The choice is a function of the labels alone, so it is the same on every run. Raises UserError, which calls
-    the number `what`, when the split has fewer images.
+    The choice is a function of the labels alone, so it is the same on every run. Raises UserError, which
+    calls the number `what`, when the split has fewer images.
     """
     if not 1 <= count <= len(split):
         raise UserError(f"{what}={count} can't be met: choose 1 to {len(split)}")

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from their official Python pickles, whose md5 is checked before anything is unpickled."""
+"""CIFAR-10 and CIFAR-100 from the official Python pickles; nothing is unpickled before its md5 is checked."""
 
 import pickle
 from pathlib import Path
@@ -11,54 +11,55 @@ from registry import register
 from st_utils.data.base import ArrayImages, DataSet
 from st_utils.data.files import check_labels, find_folder, read_file, read_or_fetch
 
+REPORT = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
+
 
 def read_pickle(path: Path, md5: str) -> dict[str, Any]:
-    """The dictionary in a pickle with this md5. The bytes that are unpickled are the very ones that were checked."""
+    """The dictionary in a pickle with this md5; the bytes that are unpickled are the very ones checked."""
     return pickle.loads(read_file(path, md5), encoding="latin1")
 
 
 def read_split(folder: Path, files: list[list[str]], num_classes: int) -> ArrayImages:
-    """The split that is spread over `files` ([name, md5] each): images uint8 [N, 32, 32, 3] with their labels."""
+    """The split that is spread over `files` ([name, md5] each): images uint8 [N, 32, 32, 3] and labels."""
     images, labels = [], []
     for name, md5 in files:
         batch = read_pickle(folder / name, md5)
-        images.append(batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        images.append(batch["data"])
         labels.append(np.asarray(batch["labels"] if "labels" in batch else batch["fine_labels"]))
         check_labels(labels[-1], num_classes, folder / name)
-    return ArrayImages(np.concatenate(images), np.concatenate(labels))
+    planes = np.concatenate(images).reshape(-1, 3, 32, 32)
+    return ArrayImages(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.concatenate(labels))
 
 
 def cifar_splits(
     name: str, source: type[datasets.CIFAR10], data_dir: str, download: bool
 ) -> tuple[ArrayImages, ArrayImages, tuple[str, ...]]:
-    """Train, test and class names of the data set that the torchvision class describes (folder, files, md5s)."""
+    """Train, test and class names of the data set that a torchvision class describes (folder, files, md5s)."""
     own = source.base_folder
     places = (own, ".", name, f"{name}/{own}", name.upper(), f"{name.upper()}/{own}")
     marks = [file for file, _ in source.train_list + source.test_list] + [source.meta["filename"]]
-    marks = [mark for mark in marks if "." in mark or "_" in mark] or marks
 
     def read() -> tuple[ArrayImages, ArrayImages, tuple[str, ...]]:
         folder = find_folder(name, data_dir, places, marks)
         names = read_pickle(folder / source.meta["filename"], source.meta["md5"])[source.meta["key"]]
-        train, test = (read_split(folder, files, len(names)) for files in (source.train_list, source.test_list))
+        train = read_split(folder, source.train_list, len(names))
+        test = read_split(folder, source.test_list, len(names))
         return train, test, tuple(names)
 
     return read_or_fetch(read, source, data_dir, own, download)
 
 
-@register.dataset("cifar10", aliases=("CIFAR10", "cifar_10", "CIFAR_10"), source="Krizhevsky, technical report, 2009")
+@register.dataset("cifar10", aliases=("CIFAR10", "cifar_10", "CIFAR_10"), source=REPORT)
 def cifar10(data_dir: str = "data", download: bool = False, img_size: int | None = None) -> DataSet:
     """CIFAR-10: photographs of 10 classes, 32x32 RGB, 50,000 + 10,000."""
     train, test, names = cifar_splits("cifar10", datasets.CIFAR10, data_dir, download)
     mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-    return DataSet("cifar10", train, test, 10, 3, img_size or 32, mean, std, names)
+    return DataSet("cifar10", train, test, 10, 3, 32 if img_size is None else img_size, mean, std, names)
 
 
-@register.dataset(
-    "cifar100", aliases=("CIFAR100", "cifar_100", "CIFAR_100"), source="Krizhevsky, technical report, 2009"
-)
+@register.dataset("cifar100", aliases=("CIFAR100", "cifar_100", "CIFAR_100"), source=REPORT)
 def cifar100(data_dir: str = "data", download: bool = False, img_size: int | None = None) -> DataSet:
     """CIFAR-100: photographs of 100 classes, 32x32 RGB, 50,000 + 10,000."""
     train, test, names = cifar_splits("cifar100", datasets.CIFAR100, data_dir, download)
     mean, std = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
-    return DataSet("cifar100", train, test, 100, 3, img_size or 32, mean, std, names)
+    return DataSet("cifar100", train, test, 100, 3, 32 if img_size is None else img_size, mean, std, names)

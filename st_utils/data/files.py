@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 def find_folder(name: str, data_dir: str, places: Sequence[str], files: Iterable[str]) -> Path:
-    """The first of `places` under `data_dir` that holds any of `files`. Raises UserError when there is none."""
+    """The first of `places` under `data_dir` that holds any of `files`; UserError when there is none."""
     root, files = Path(data_dir).expanduser(), list(files)
     for place in places:
-        if any((root / place / file).exists() for file in files):
+        if any((root / place / file).is_file() for file in files):
             return root / place
     raise UserError(
         f"{name}: {root}/{files[0]} is missing (looked in {', '.join(places)} too): "
@@ -37,7 +37,8 @@ def read_file(path: Path, md5: str | None = None) -> bytes:
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if md5 and found != md5:
         raise UserError(
-            f"{path} is damaged or not the official file (md5 {found}, expected {md5}): replace it, or pass --download"
+            f"{path} is damaged or not the official file (md5 {found}, expected {md5}): "
+            f"replace it, or pass --download"
         )
     return data
 
@@ -46,14 +47,14 @@ def check_labels(labels: np.ndarray, num_classes: int, path: Path) -> None:
     """Raise UserError unless every label is in 0..num_classes-1."""
     if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
         wrong = labels[(labels < 0) | (labels >= num_classes)][0]
-        raise UserError(f"{path} has the label {wrong}, but there are {num_classes} classes: replace the file")
+        raise UserError(f"{path} has the label {wrong}, but there are {num_classes} classes: replace it")
 
 
 def read_or_fetch(read: Callable[[], T], source: Any, data_dir: str, folder: str, download: bool) -> T:
-    """`read()`; with `download`, what is missing or damaged is fetched by the torchvision class `source` first.
+    """`read()`; with `download`, what is missing or damaged is fetched by the torchvision class `source`.
 
-    The files arrive in a hidden folder and move to `data_dir/folder` when all are complete and checked, so that an
-    interrupted download leaves nothing that looks like data.
+    The files arrive in a hidden folder and move to `data_dir/folder` when all are complete and checked, so that
+    an interrupted download leaves nothing that looks like data.
     """
     try:
         return read()

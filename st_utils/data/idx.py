@@ -15,8 +15,8 @@ from st_utils.errors import UserError
 UBYTE = 0x08
 SPLITS = {"train": "train", "test": "t10k"}
 
-# md5 of the files without gzip, where known; torchvision's `resources` has those of the gzipped ones. The labels'
-# are enough to tell the two sets apart, whose files have the same names.
+# md5 of the files without gzip, where known; torchvision's `resources` has those of the gzipped ones. The
+# labels' are enough to tell the two sets apart, whose files have the same names.
 RAW_MD5 = {
     "MNIST": {
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -32,10 +32,11 @@ RAW_MD5 = {
 
 
 def parse_idx(data: bytes, dims: int, path: Path) -> np.ndarray:
-    """The uint8 array of `dims` axes in an idx file's bytes. Raises UserError naming `path` when it isn't one."""
+    """The uint8 array of `dims` axes in an idx file's bytes; UserError naming `path` when it isn't one."""
     magic, header = bytes([0, 0, UBYTE, dims]), 4 + 4 * dims
     if data[:4] != magic:
-        raise UserError(f"{path} is no idx file of {dims} axes: it starts with {data[:4].hex()}, not {magic.hex()}")
+        start = data[:4].hex() or "nothing"
+        raise UserError(f"{path} is no idx file of {dims} axes: it starts with {start}, not {magic.hex()}")
     shape = np.frombuffer(data, ">u4", count=dims, offset=4).tolist() if len(data) >= header else []
     expected = header + int(np.prod(shape, dtype=object))
     if not shape or len(data) != expected:
@@ -44,7 +45,7 @@ def parse_idx(data: bytes, dims: int, path: Path) -> np.ndarray:
 
 
 def read_idx(folder: Path, name: str, md5: dict[str, str]) -> tuple[np.ndarray, Path]:
-    """`name` or `name.gz` in a folder, the gzipped one first (it carries a checksum), and the path it was read from."""
+    """`name.gz` or else `name` in a folder (the first carries a checksum), and the path that was read."""
     path = folder / f"{name}.gz"
     if not path.exists() and (folder / name).exists():
         path = folder / name
@@ -88,7 +89,8 @@ def mnist(data_dir: str = "data", download: bool = False, img_size: int | None =
     """Handwritten digits, 28x28 grey, 60,000 + 10,000."""
     train, test = idx_splits("mnist", datasets.MNIST, ("mnist", "mnist/raw", "raw", "."), data_dir, download)
     names = tuple(str(digit) for digit in range(10))
-    return DataSet("mnist", train, test, 10, 1, img_size or 28, (0.1307,), (0.3081,), names)
+    side = 28 if img_size is None else img_size
+    return DataSet("mnist", train, test, 10, 1, side, (0.1307,), (0.3081,), names)
 
 
 @register.dataset(
@@ -101,4 +103,5 @@ def fashion(data_dir: str = "data", download: bool = False, img_size: int | None
     places = ("fashion", "fashion/raw", "fashion_mnist", "fashion-mnist", "raw", ".")
     train, test = idx_splits("fashion", datasets.FashionMNIST, places, data_dir, download)
     names = tuple(datasets.FashionMNIST.classes)
-    return DataSet("fashion", train, test, 10, 1, img_size or 28, (0.2860,), (0.3530,), names)
+    side = 28 if img_size is None else img_size
+    return DataSet("fashion", train, test, 10, 1, side, (0.2860,), (0.3530,), names)

@@ -1,0 +1,57 @@
+"""The models, each a short file that assembles registered parts, and their published weights.
+
+    from zoo import create_model, load_published
+
+    model = create_model("spikformer(depth=2, attention=statten)", num_classes=10, img_size=32, step=4)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+import st_utils.attention
+import st_utils.embedding
+import st_utils.encoder
+import st_utils.mlp
+import st_utils.node  # noqa: F401  (importing the rooms registers their parts)
+from registry import KINDS, Spec, create, entry, import_all, parse
+from zoo.published import authors_spec, load_published
+
+import_all(__name__, __path__)
+
+
+def create_model(spec: str | Spec, **overrides: Any) -> nn.Module:
+    """Build a model from its spec.
+
+    Args:
+        spec: a model's name or spec, such as "spikformer(depth=2, attention=statten(chunk=2))".
+        overrides: arguments that replace those of the spec: values, or spec strings for parts
+            (`attention="statten"`); `surrogate` goes into the model's node.
+
+    Returns:
+        The model; `model.spec` and `model.full_spec` build it again.
+
+    Raises:
+        SpecError: a mistake in the spec, in one line with a caret.
+    """
+    return create("model", override(spec, **overrides))
+
+
+def override(spec: str | Spec, **overrides: Any) -> Spec:
+    """The model spec with arguments replaced; see `create_model`."""
+    spec = parse(spec)
+    params = entry("model", spec).params
+    surrogate = overrides.pop("surrogate", None)
+    kept = {k: v for k, v in overrides.items() if k in params or k not in KINDS["model"]}
+    spec = spec.replace(**kept)
+    if surrogate is not None:
+        node = spec.args.get("node", params["node"].default if "node" in params else None)
+        if node is None:
+            raise spec.error(f"model {spec.name!r} has no node to give a surrogate to")
+        spec = spec.replace(node=parse(node).replace(surrogate=surrogate))
+    return spec
+
+
+__all__ = ["authors_spec", "create_model", "load_published", "override"]
