@@ -27,6 +27,6 @@ load_entry_points = _plugins.load_entry_points
 catalogue = _catalogue
 
 __all__ = [
-    "KINDS", "Catalogue", "Entry", "Register", "Spec", "SpecError", "canonical", "catalogue", "create", "entry",
-    "import_all", "load_entry_points", "load_plugin", "names", "nearest", "parse", "register",
+    "KINDS", "Catalogue", "Entry", "Register", "Spec", "SpecError", "canonical", "catalogue", "create",
+    "entry", "import_all", "load_entry_points", "load_plugin", "names", "nearest", "parse", "register",
 ]  # fmt: skip

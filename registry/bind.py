@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import types
 import typing
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from registry.spec import Spec, SpecError, parse
+from registry.spec import Spec, SpecError, parse, show
 
 
 @dataclass(frozen=True)
@@ -51,16 +52,26 @@ def params_of(factory: Callable[..., Any], kinds: Iterable[str]) -> dict[str, Pa
 
 def coerce(value: Any, param: Param) -> Any:
     """The value as the argument wants it. Raises SpecError that says what the argument takes."""
+    if value is None and param.default is None:
+        return None
     if param.nested:
-        if value is None and (param.default is None or _allows_none(param.hint)):
+        if value is None and type(None) in typing.get_args(param.hint):
             return None
         if isinstance(value, (str, Spec)):
             return parse(value)
-        raise SpecError(f"takes the name or spec of a {param.nested}, not {_show(value)}")
+        raise SpecError(f"takes the name or spec of a {param.nested}, not {show(value)}")
     fitted = _fit(value, param.hint)
     if fitted is _MISFIT:
-        raise SpecError(f"takes {_describe(param.hint)}, not {_show(value)}")
+        near = nearest(_as_text(value), _literals(param.hint)) if isinstance(_as_text(value), str) else ""
+        raise SpecError(f"takes {_describe(param.hint)}, not {show(value)}{near}")
     return fitted
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """`; did you mean ...?` with the nearest of the choices, or nothing."""
+    by_lower = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
 _MISFIT = object()
@@ -68,36 +79,59 @@ _MISFIT = object()
 
 def _fit(value: Any, hint: Any) -> Any:
     origin, options = typing.get_origin(hint), typing.get_args(hint)
-    if hint in (Any, inspect.Parameter.empty):
+    if hint is Any:
         return tuple(value) if isinstance(value, list) else value
     if hint in (None, type(None)):
         return None if value is None else _MISFIT
     if origin in (typing.Union, types.UnionType):
         return next((v for v in (_fit(value, option) for option in options) if v is not _MISFIT), _MISFIT)
-    if origin is typing.Annotated:
-        return _fit(value, options[0])
     if origin is typing.Literal:
-        text = value.name if isinstance(value, Spec) and not value.args else value
-        return text if any(type(text) is type(o) and text == o for o in options) else _MISFIT
+        value = _as_text(value)
+        return value if any(type(value) is type(o) and value == o for o in options) else _MISFIT
     if hint is bool:
         return value if isinstance(value, bool) else _MISFIT
     if hint is int:
         return value if isinstance(value, int) and not isinstance(value, bool) else _MISFIT
     if hint is float:
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else _MISFIT
+        return _fit_float(value)
     if hint is str:
-        return value.name if isinstance(value, Spec) and not value.args else value if isinstance(value, str) else _MISFIT
+        value = _as_text(value)
+        return value if isinstance(value, str) else _MISFIT
     if (origin or hint) in (list, tuple, Sequence):
-        return _fit_items(value, options, fixed=(origin or hint) is tuple and Ellipsis not in options)
-    return value
+        return _fit_items(value, options, fixed=_is_fixed(hint))
+    return value  # a hint of some other class checks nothing
+
+
+def _as_text(value: Any) -> Any:
+    """A bare word is read as a spec without arguments; where text is wanted it is that text."""
+    return value.name if isinstance(value, Spec) and not value.args else value
+
+
+def _fit_float(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return _MISFIT
+    try:
+        return float(value)
+    except OverflowError:  # an integer over 1.8e308
+        return _MISFIT
+
+
+def _is_fixed(hint: Any) -> bool:
+    """Whether a list hint says how many items there are: `tuple[int, int]`, not `tuple[int, ...]`."""
+    options = typing.get_args(hint)
+    return typing.get_origin(hint) is tuple and Ellipsis not in options
 
 
 def _fit_items(value: Any, options: tuple, fixed: bool) -> Any:
-    if not isinstance(value, (list, tuple)) or (options and fixed and len(value) != len(options)):
+    if not isinstance(value, (list, tuple)) or (fixed and len(value) != len(options)):
         return _MISFIT
-    hints = options if fixed and options else [options[0] if options else Any] * len(value)
+    hints = options if fixed else [options[0] if options else Any] * len(value)
     items = tuple(_fit(v, hint) for v, hint in zip(value, hints, strict=True))
     return _MISFIT if any(item is _MISFIT for item in items) else items
+
+
+_WORDS = {Any: "any value", bool: "true or false", int: "an integer", float: "a number", str: "a string"}
+_WORDS[type(None)] = "none"
 
 
 def _describe(hint: Any) -> str:
@@ -105,21 +139,16 @@ def _describe(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_describe(option) for option in options)
     if origin is typing.Literal:
-        return "one of " + ", ".join(_show(option) for option in options)
-    words = {bool: "true or false", int: "an integer", float: "a number", str: "a string", type(None): "none"}
-    if hint in words:
-        return words[hint]
+        return "one of " + ", ".join(show(option) for option in options)
     if (origin or hint) in (list, tuple, Sequence):
-        inner = ", ".join(_describe(o) for o in options if o is not Ellipsis)
-        return f"a list of ({inner})" if inner else "a list"
-    return str(hint)
+        if _is_fixed(hint):
+            return f"a list of {len(options)} ({', '.join(map(_describe, options))})"
+        return f"a list (each item {_describe(options[0])})" if options else "a list"
+    return _WORDS.get(hint) or getattr(hint, "__name__", str(hint))
 
 
-def _allows_none(hint: Any) -> bool:
-    return type(None) in typing.get_args(hint)
-
-
-def _show(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, Spec) else repr(value)
+def _literals(hint: Any) -> list[str]:
+    """The strings that a hint's `Literal`s allow."""
+    if typing.get_origin(hint) is typing.Literal:
+        return [option for option in typing.get_args(hint) if isinstance(option, str)]
+    return [text for option in typing.get_args(hint) for text in _literals(option)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import copy
 import fnmatch
 import inspect
 from collections.abc import Callable, Iterable
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from registry.bind import Param, coerce, nested_kind, params_of
-from registry.spec import Spec, SpecError, parse
+from registry.bind import Param, coerce, nearest, nested_kind, params_of
+from registry.spec import Spec, SpecError, freeze, parse
 
 # Each kind with what its builder offers a part. A part takes those that its signature names; a spec's own
 # arguments come before them.
@@ -44,19 +44,25 @@ class Entry:
 
     @cached_property
     def open_ended(self) -> bool:
-        """Whether the builder takes any further keyword: it has `**kwargs`, and not just (*args, **kwargs)."""
+        """Whether the builder takes any further keyword: `**kwargs`, and not just `(*args, **kwargs)`."""
         kinds = {p.kind for p in inspect.signature(self.factory).parameters.values()}
         return inspect.Parameter.VAR_KEYWORD in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds
 
+    def param(self, name: str) -> Param | None:
+        """What is known of one argument; None for one that the builder does not take."""
+        further = Param(name, Any, None, nested_kind(name, KINDS)) if self.open_ended else None
+        return self.params.get(name, further)
+
     @property
     def doc(self) -> str:
-        """The first line of the builder's docstring."""
-        return (inspect.getdoc(self.factory) or "").split("\n", 1)[0].strip()
+        """The first line of the builder's own docstring (`inspect.getdoc` would take a base class's)."""
+        return inspect.cleandoc(self.factory.__doc__ or "").split("\n", 1)[0].strip()
 
     @property
     def where(self) -> str:
         """The module and the qualified name of the builder."""
-        return f"{self.factory.__module__}.{getattr(self.factory, '__qualname__', type(self.factory).__name__)}"
+        name = getattr(self.factory, "__qualname__", type(self.factory).__name__)
+        return f"{self.factory.__module__}.{name}"
 
 
 @dataclass(frozen=True)
@@ -82,34 +88,38 @@ class Catalogue:
         """Register an entry. Raises SpecError when one of its names is taken, naming who holds it."""
         self._kind(entry.kind)
         for name in (entry.name, *entry.aliases):
+            Spec(name)  # raises SpecError for a name that no spec could spell
             holder = self.entries[entry.kind].get(self.aliases[entry.kind].get(name, name))
             if holder is not None:
                 raise SpecError(f"{entry.kind} {name!r} is already registered by {holder.where}")
-        if Spec(entry.name).name != entry.name.lower() and not any(
-            entry.name.startswith(f.prefix) for f in self.families[entry.kind]
-        ):
+        if entry.name != entry.name.lower() and not self._in_family(entry.kind, entry.name):
             raise SpecError(f"{entry.kind} {entry.name!r}: registered names are lower case")
         self.entries[entry.kind][entry.name] = entry
         self.aliases[entry.kind].update(dict.fromkeys(entry.aliases, entry.name))
 
-    def state(self) -> tuple:
+    def state(self) -> tuple[dict, ...]:
         """What is registered now, to go back to with `restore`."""
-        return tuple({kind: dict(table) for kind, table in t.items()} for t in (self.entries, self.aliases))
+        return tuple({kind: copy.copy(table[kind]) for kind in KINDS} for table in self._tables())
 
-    def restore(self, state: tuple) -> None:
+    def restore(self, state: tuple[dict, ...]) -> None:
         """Go back to an earlier `state()`."""
-        for table, earlier in zip((self.entries, self.aliases), state, strict=True):
-            for kind in KINDS:
-                table[kind].clear()
-                table[kind].update(earlier[kind])
+        for table, earlier in zip(self._tables(), state, strict=True):
+            table.update({kind: copy.copy(earlier[kind]) for kind in KINDS})
+
+    def _tables(self) -> tuple[dict, ...]:
+        return self.entries, self.aliases, self.families
 
     # -- looking up --------------------------------------------------------------------------------------
     def names(self, kind: str, pattern: str = "*", families: bool = True) -> list[str]:
-        """The registered names of a kind, sorted; `pattern` is a wildcard such as `spik*`."""
+        """The registered names of a kind, sorted; `pattern` is a wildcard such as `spik*`.
+
+        Without `families` the names under a family's prefix are left out, and no family is asked.
+        """
         self._kind(kind)
-        found = set(self.entries[kind])
-        if families:
-            found.update(name for family in self.families[kind] for name in family.lister())
+        # a family's name is an entry once it was asked for, and that must not change the listing
+        found = {name for name in self.entries[kind] if families or not self._in_family(kind, name)}
+        for family in self.families[kind] if families else ():
+            found.update(family.lister())
         return sorted(fnmatch.filter(found, pattern))
 
     def entry(self, kind: str, spec: str | Spec) -> Entry:
@@ -127,15 +137,19 @@ class Catalogue:
         for family in self.families[kind]:
             if name.startswith(family.prefix) and name in family.lister():
                 self.add(Entry(kind, name, family.loader(name), source=family.source))
+                return
+
+    def _in_family(self, kind: str, name: str) -> bool:
+        return any(name.startswith(family.prefix) for family in self.families[kind])
 
     def _unknown(self, kind: str, name: str) -> str:
         families = self.families[kind]
-        choices = self.names(kind, families=any(name.lower().startswith(f.prefix) for f in families))
+        asked = self._in_family(kind, name.lower())  # else a family stands as its prefix: listing may be slow
+        choices = self.names(kind, families=asked) + [f"{f.prefix}*" for f in families if not asked]
         if not choices:
             return f"no {kind} is registered; `import zoo` registers this project's parts"
         near = nearest(name, [*choices, *self.aliases[kind]])
-        more = "".join(f", {f.prefix}*" for f in families if not any(c.startswith(f.prefix) for c in choices))
-        return f"unknown {kind} {name!r}{near}; choices: {', '.join(choices)}{more}"
+        return f"unknown {kind} {name!r}{near}; choices: {', '.join(choices)}"
 
     def _kind(self, kind: str) -> None:
         if kind not in self.entries:
@@ -155,89 +169,98 @@ class Catalogue:
         missing = [p.name for p in entry.params.values() if p.required and p.name not in values]
         if missing:
             raise spec.error(f"{kind} {entry.name!r} needs {', '.join(missing)}")
+        texts = {"spec": self._text(entry, self._short(entry, values))}
+        texts |= {"full_spec": self._text(entry, self._full(entry, values)), "part_kind": kind}
         part = entry.factory(**values)
         try:
-            part.spec = str(Spec(entry.name, self._short(entry, values)))
-            part.full_spec = str(Spec(entry.name, self._full(entry, values)))
-            part.part_kind = kind
+            for name, text in texts.items():
+                setattr(part, name, text)
         except AttributeError:  # a builder may return something that takes no attributes
             pass
         return part
 
     def canonical(self, kind: str, spec: str | Spec) -> Spec:
         """The spec with aliases resolved, values coerced and defaults left out; checks every nested part."""
-        spec = parse(spec)
+        return self._canonical(kind, parse(spec), ())
+
+    def _canonical(self, kind: str, spec: Spec, keep: Iterable[str]) -> Spec:
         entry = self.entry(kind, spec)
-        return Spec(entry.name, self._short(entry, self._bind(entry, spec, {})), spec.source, spec.pos, spec.arg_pos)
+        args = self._short(entry, self._bind(entry, spec, {}), keep)
+        return Spec(entry.name, args, spec.source, spec.pos, spec.arg_pos)
 
     def _bind(self, entry: Entry, spec: Spec, context: dict[str, Any]) -> dict[str, Any]:
+        """The checked value of every argument that the spec or else the context gives."""
+        dropped = {name for name in KINDS[entry.kind] if name not in entry.params}
+        given = {name: value for name, value in context.items() if name not in dropped} | dict(spec.args)
         values = {}
-        for name, value in spec.args.items():
-            if name in entry.params:
-                values[name] = self._value(entry, name, value, spec)
-            elif entry.open_ended:
-                values[name] = value
-            else:
+        for name, value in given.items():
+            param = entry.param(name)
+            if param is None:
                 raise spec.error(self._unknown_argument(entry, name), name)
-        for name, value in context.items():
-            if name in entry.params or entry.open_ended and name not in KINDS[entry.kind]:
-                values.setdefault(name, self._value(entry, name, value, None))
-            elif name not in KINDS[entry.kind] and name not in values:
-                raise spec.error(self._unknown_argument(entry, name))
+            try:
+                values[name] = self._value(param, value)
+            except SpecError as error:
+                if error.source:  # a caret of its own, in a nested spec
+                    raise
+                message = f"{entry.kind} {entry.name!r}, argument {name!r}: {error.message}"
+                raise spec.error(message, name) from None
         return values
 
-    def _value(self, entry: Entry, name: str, value: Any, spec: Spec | None) -> Any:
-        param = entry.params.get(name)
-        if param is None:
+    def _value(self, param: Param, value: Any) -> Any:
+        value = freeze(coerce(value, param))
+        if not param.nested or not isinstance(value, Spec):
             return value
+        # an argument that the enclosing part will offer stays written where it equals the default: the
+        # offer, which may be something else, would take its place
+        return self._canonical(param.nested, value, KINDS[param.nested])
+
+    def _default(self, entry: Entry, param: Param) -> Any:
         try:
-            value = coerce(value, param)
-            return self.canonical(param.nested, value) if isinstance(value, Spec) and param.nested else value
+            return self._value(param, param.default)
         except SpecError as error:
-            if error.pos is not None:
-                raise
-            message = f"{entry.kind} {entry.name!r}, argument {name!r}: {error.message}"
-            raise (spec.error(message, name) if spec else SpecError(message)) from None
+            message = f"{entry.kind} {entry.name!r}, default of argument {param.name!r}: {error.message}"
+            raise SpecError(message) from None
 
     def _unknown_argument(self, entry: Entry, name: str) -> str:
-        choices = ", ".join(entry.params) or "none"
-        return f"{entry.kind} {entry.name!r} has no argument {name!r}{nearest(name, entry.params)}; it has: {choices}"
+        near, choices = nearest(name, entry.params), ", ".join(entry.params) or "none"
+        return f"{entry.kind} {entry.name!r} has no argument {name!r}{near}; it has: {choices}"
 
-    def _default(self, param: Param) -> Any:
-        value = coerce(param.default, param)
-        return self.canonical(param.nested, value) if isinstance(value, Spec) and param.nested else value
+    def _short(self, entry: Entry, values: dict[str, Any], keep: Iterable[str] = ()) -> dict[str, Any]:
+        """The arguments that differ from their defaults, and those named in `keep`."""
 
-    def _short(self, entry: Entry, values: dict[str, Any]) -> dict[str, Any]:
         def is_default(name: str, value: Any) -> bool:
             param = entry.params.get(name)
-            return param is not None and not param.required and same(value, self._default(param))
+            return param is not None and not param.required and same(value, self._default(entry, param))
 
-        return {name: value for name, value in values.items() if not is_default(name, value)}
+        return {name: value for name, value in values.items() if name in keep or not is_default(name, value)}
 
-    def _full(self, entry: Entry, values: dict[str, Any], nested: bool = False) -> dict[str, Any]:
-        """Every argument. Inside a part, what the part will be offered anyway stays open."""
+    def _full(self, entry: Entry, values: dict[str, Any], keep_open: Iterable[str] = ()) -> dict[str, Any]:
+        """Every argument; one of `keep_open`, which an enclosing part offers, only where it was given."""
         full = dict(values)
         for param in entry.params.values():
-            if param.name not in full and not param.required and not (nested and param.name in KINDS[entry.kind]):
-                full[param.name] = self._default(param)
+            if param.name not in full and not param.required and param.name not in keep_open:
+                full[param.name] = self._default(entry, param)
         for name, value in full.items():
-            kind = nested_kind(name, KINDS)
+            kind = entry.param(name).nested
             if kind and isinstance(value, Spec):
                 inner = self.entry(kind, value)
-                full[name] = Spec(inner.name, self._full(inner, dict(value.args), nested=True))
+                full[name] = Spec(inner.name, self._full(inner, dict(value.args), KINDS[kind]))
         return full
+
+    def _text(self, entry: Entry, args: dict[str, Any]) -> str:
+        """The canonical text, checked to be within the limits with its defaults written out."""
+        text = str(Spec(entry.name, args))
+        try:
+            parse(text)
+        except SpecError as error:
+            message = f"{entry.kind} {entry.name!r} does not fit in one spec: {error.message}"
+            raise SpecError(message) from None
+        return text
 
 
 def same(left: Any, right: Any) -> bool:
-    """Equality of values as a spec writes them: 1, 1.0 and true are three values."""
-    return type(left) is type(right) and left == right
-
-
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """`; did you mean ...?` with the nearest of the choices, or nothing."""
-    by_lower = {choice.lower(): choice for choice in choices}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
-    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
+    """Equality of values as a spec writes them: 1, 1.0 and true are three values, and so are 0.0 and -0.0."""
+    return Spec("same", {"value": left}) == Spec("same", {"value": right})
 
 
 class Register:
@@ -247,11 +270,14 @@ class Register:
         self._catalogue = catalogue
 
     def __getattr__(self, kind: str) -> Callable[..., Callable]:
-        if kind.startswith("__"):
+        if kind.startswith("_"):  # what copy, pytest and the like ask every object for
             raise AttributeError(kind)
         self._catalogue._kind(kind)
 
         def named(name: str, *, aliases: Iterable[str] = (), source: str = "") -> Callable:
+            if not isinstance(name, str) or isinstance(aliases, str):
+                raise SpecError(f'write @register.{kind}("a_name", aliases=("another",))')
+
             def decorate(factory: Callable) -> Callable:
                 self._catalogue.add(Entry(kind, name, factory, tuple(aliases), source))
                 return factory

@@ -5,17 +5,21 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import pkgutil
+import re
 import sys
 import traceback
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import ModuleType
 
 from registry.catalogue import Catalogue
 from registry.spec import SpecError
 
 ENTRY_POINT_GROUP = "spiking_transformer_zoo"
+# how the frames between a plug-in's own begin: the import system's and this package's
+_IMPORTING = ("<frozen", importlib.__file__, importlib.metadata.__file__, os.path.dirname(__file__) + os.sep)
 
 
 def import_all(package: str, path: Iterable[str]) -> None:
@@ -29,46 +33,67 @@ class PluginLoader:
 
     def __init__(self, catalogue: Catalogue):
         self.catalogue = catalogue
-        self.loaded: dict[str, ModuleType | None] = {}
+        self.loaded: set[str] = set()
 
     def load(self, plugin: str | Path) -> None:
         """Load a plug-in: the path of a .py file, or the name of an importable module.
 
         Raises SpecError in one line when it is not there or fails, with the file and line of the failure.
         """
-        path = Path(plugin).expanduser()
-        if path.suffix == ".py" or path.is_file():
-            if not path.is_file():
-                raise SpecError(f"plug-in file {plugin} does not exist")
-            path = path.resolve()
-            self._guarded(str(path), lambda: _import_file(path), str(plugin))
+        text = str(plugin)
+        if text.endswith(".py"):
+            if not os.path.isfile(os.path.expanduser(text)):
+                raise SpecError(f"plug-in file {text} does not exist")
+            path = Path(text).expanduser().resolve()
+            self._guarded(str(path), lambda: _import_file(path), text)
+        elif all(part.isidentifier() for part in text.split(".")):
+            self._guarded(text, lambda: _import_module(text), text)
         else:
-            self._guarded(str(plugin), lambda: importlib.import_module(str(plugin)), str(plugin))
+            raise SpecError(f"plug-in {text!r} is neither a .py file nor a module's name")
 
     def load_entry_points(self) -> None:
         """Load the plug-ins of installed packages (entry-point group `spiking_transformer_zoo`)."""
         for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
             self._guarded(point.value, point.load, f"{point.name} = {point.value}")
 
-    def _guarded(self, key: str, load: Callable[[], ModuleType], shown: str) -> None:
+    def _guarded(self, key: str, load: Callable[[], object], shown: str) -> None:
         if key in self.loaded:
             return
         before = self.catalogue.state()
         try:
-            self.loaded[key] = load()
-        except (Exception, SystemExit) as error:
+            load()
+        except BaseException as error:
             self.catalogue.restore(before)
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            message = str(error).split("\n", 1)[0]
-            where = f"{frame.filename}:{frame.lineno}"
-            raise SpecError(f"plug-in {shown} failed at {where}: {type(error).__name__}: {message}") from error
+            if not isinstance(error, (Exception, SystemExit)):  # Ctrl-C
+                raise
+            reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+            raise SpecError(f"plug-in {shown} failed{_place(error)}: {reason}") from error
+        self.loaded.add(key)
 
 
-def _import_file(path: Path) -> ModuleType:
-    name = f"zoo_plugin_{path.stem}_{abs(hash(str(path))):x}"
+def _place(error: BaseException) -> str:
+    """` at FILE:LINE` of the plug-in's own code, not of the libraries that it calls."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return f" at {error.filename}:{error.lineno}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_IMPORTING)]
+    if not frames:  # the plug-in did not begin to run
+        return ""
+    first = Path(frames[0].filename)
+    home = f"{first.parent}{os.sep}" if first.name == "__init__.py" else str(first)
+    last = [frame for frame in frames if frame.filename.startswith(home)][-1]
+    return f" at {last.filename}:{last.lineno}"
+
+
+def _import_module(name: str) -> None:
+    module = importlib.import_module(name)
+    if hasattr(module, "__path__") and not getattr(module, "__file__", None):
+        raise ImportError(f"{name} is a folder without __init__.py: name one of its files")
+
+
+def _import_file(path: Path) -> None:
+    """Run a file as a module whose name is the same in every process."""
+    name = f"zoo_plugin_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}_{zlib.crc32(os.fsencode(path)):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -76,4 +101,3 @@ def _import_file(path: Path) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
-    return module

@@ -1,8 +1,8 @@
 """The spec language: one call expression, `NAME` or `NAME(arg=value, ...)`, parsed and never evaluated.
 
 A value is a number, `true` / `false` / `none` (Python's spelling too), a quoted string, a list or tuple, or
-another spec. `parse` turns text into a `Spec`, `str` turns a `Spec` into its canonical text: arguments sorted,
-every value in one spelling. `parse(str(spec)) == spec` always holds.
+another spec. `parse` turns text into a `Spec`, `str` turns a `Spec` into its canonical text: arguments
+sorted, every value in one spelling. For every spec within the limits `parse(str(spec)) == spec`.
 """
 
 from __future__ import annotations
@@ -59,12 +59,13 @@ class Spec:
         for key in self.args:
             if not isinstance(key, str) or "." in key or not _NAME.fullmatch(key):
                 raise SpecError(f"{key!r} is not an argument name")
-        frozen = {key: _freeze(self.args[key]) for key in sorted(self.args)}
+        frozen = {key: freeze(self.args[key]) for key in sorted(self.args)}
         object.__setattr__(self, "args", MappingProxyType(frozen))
 
     def replace(self, **changes: Any) -> Spec:
         """A copy with some arguments set (text values of nested parts may be spec strings)."""
-        return Spec(self.name, {**self.args, **changes}, self.source, self.pos, self.arg_pos)
+        places = {key: place for key, place in self.arg_pos.items() if key not in changes}
+        return Spec(self.name, {**self.args, **changes}, self.source, self.pos, places)
 
     def error(self, message: str, arg: str | None = None) -> SpecError:
         """A SpecError that points at this spec, or at one of its arguments."""
@@ -83,15 +84,31 @@ class Spec:
         return hash(str(self))
 
 
-def _freeze(value: Any) -> Any:
-    """Check that a value can be written in a spec; lists become tuples."""
-    if isinstance(value, (list, tuple)):
-        return tuple(_freeze(v) for v in value)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise SpecError(f"{value} is not a number that a spec can hold")
-    if value is None or isinstance(value, (bool, int, float, str, Spec)):
+def freeze(value: Any) -> Any:
+    """The value as a spec holds it: lists as tuples, subclasses (enum, NumPy float) as their plain type."""
+    if value is None or isinstance(value, (bool, Spec)):
         return value
-    raise SpecError(f"a spec holds numbers, booleans, none, strings, lists and specs, not {type(value).__name__}")
+    if isinstance(value, (list, tuple)):
+        return tuple(freeze(v) for v in value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, float):
+        raise SpecError(f"a spec can't hold the number {float(value)}")
+    if isinstance(value, str):
+        return str.__str__(value)
+    kind = type(value).__name__
+    raise SpecError(f"a spec holds numbers, booleans, none, strings, lists and specs, not {kind}")
+
+
+def show(value: Any, width: int = 60) -> str:
+    """A value in a message: as a spec writes it, cut to `width`, or the name of a type that no spec holds."""
+    try:
+        text = _print(freeze(value))
+    except SpecError:
+        text = str(value) if isinstance(value, float) else f"an object of type {type(value).__name__}"
+    return text if len(text) <= width else text[: width - 3] + "..."
 
 
 def _print(value: Any) -> str:
@@ -117,7 +134,8 @@ def parse(text: str | Spec) -> Spec:
     """Parse one spec.
 
     Raises SpecError, with a caret under the place, for anything that is not exactly one well-formed spec of
-    at most 4,096 characters (as written and in canonical form) nested at most 16 deep.
+    at most 4,096 characters (as written and in canonical form) nested at most 16 deep. A Spec is returned as
+    it is.
     """
     if isinstance(text, Spec):
         return text
@@ -259,7 +277,10 @@ class _Reader:
         return "".join(out)
 
     def escape(self) -> str:
+        """What the escape after a backslash stands for (nothing at the end of an unclosed string)."""
         char = self.text[self.pos : self.pos + 1]
+        if not char:
+            return ""
         if char == "u":
             code = self.text[self.pos + 1 : self.pos + 5]
             if not re.fullmatch(r"[0-9a-fA-F]{4}", code):
@@ -267,6 +288,7 @@ class _Reader:
             self.pos += 5
             return chr(int(code, 16))
         if char not in _ESCAPES:
-            raise self.error(f"unknown escape '\\{char}' (use \\n, \\t, \\r, \\\\, \\\", \\' or \\uXXXX)", self.pos - 1)
+            escapes = "\\n, \\t, \\r, \\\\, \\\", \\' or \\uXXXX"
+            raise self.error(f"a backslash before {char!r} means nothing (use {escapes})", self.pos - 1)
         self.pos += 1
         return _ESCAPES[char]

@@ -15,9 +15,9 @@ from st_utils.errors import UserError
 class DataSet:
     """A registered data set, read and checked, before any transform.
 
-    `train` and `test` are map-style: `split[i]` is (PIL image, label in 0..num_classes-1), the image of mode
-    "L" for one channel and "RGB" for three; `split.targets` are the labels. `img_size` is the side, in pixels,
-    that models are trained at when nothing else is asked. `mean` and `std` are per channel, on the 0..1 scale.
+    `train` and `test` are map-style: `split[i]` is (PIL image, label in 0..num_classes-1), the image of
+    mode "L" for one channel and "RGB" for three; `split.targets` are the labels. `img_size` is the side in
+    pixels to train at when nothing else is asked. `mean` and `std` are per channel, on the 0..1 scale.
     `crop_pct` is the part of the side that a test image keeps (ImageNet's 224 of 256; 1 for small images).
     """
 
@@ -40,7 +40,7 @@ class DataSet:
 
 
 class ArrayImages(Dataset):
-    """Images in memory: `images` uint8 [N, H, W] or [N, H, W, 3] and `targets` [N]; gives (PIL image, int)."""
+    """Images in memory: `images` uint8 [N, H, W] or [N, H, W, 3], `targets` [N]; gives (PIL image, int)."""
 
     def __init__(self, images: np.ndarray, targets: Sequence[int] | np.ndarray):
         self.images = images

@@ -34,7 +34,7 @@ def read_split(folder: Path, files: list[list[str]], num_classes: int) -> ArrayI
 def cifar_splits(
     name: str, source: type[datasets.CIFAR10], data_dir: str, download: bool
 ) -> tuple[ArrayImages, ArrayImages, tuple[str, ...]]:
-    """Train, test and class names of the data set that a torchvision class describes (folder, files, md5s)."""
+    """Train, test and class names of the data set that a torchvision class describes (files and md5s)."""
     own = source.base_folder
     places = (own, ".", name, f"{name}/{own}", name.upper(), f"{name.upper()}/{own}")
     marks = [file for file, _ in source.train_list + source.test_list] + [source.meta["filename"]]

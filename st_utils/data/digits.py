@@ -27,8 +27,8 @@ def held_out_indices(targets: np.ndarray) -> np.ndarray:
 def digits(img_size: int | None = None) -> DataSet:
     """Scanned handwritten digits, 8x8 grey, 1,438 + 359; embedded, so no folder and no download.
 
-    The 17 levels of grey are spread over 0..255. The natural side to train at is 32, by interpolation: spiking
-    models halve it two to four times.
+    The 17 levels of grey are spread over 0..255. The natural side to train at is 32, by interpolation:
+    spiking models halve it two to four times.
     """
     try:
         from sklearn.datasets import load_digits  # slow to import, and used here only

@@ -53,8 +53,8 @@ def check_labels(labels: np.ndarray, num_classes: int, path: Path) -> None:
 def read_or_fetch(read: Callable[[], T], source: Any, data_dir: str, folder: str, download: bool) -> T:
     """`read()`; with `download`, what is missing or damaged is fetched by the torchvision class `source`.
 
-    The files arrive in a hidden folder and move to `data_dir/folder` when all are complete and checked, so that
-    an interrupted download leaves nothing that looks like data.
+    The files arrive in a hidden folder and move to `data_dir/folder` when all are complete and checked, so
+    that an interrupted download leaves nothing that looks like data.
     """
     try:
         return read()

@@ -22,7 +22,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 @contextmanager
 def seeded(entropy: tuple[int, ...]) -> Iterator[None]:
-    """Inside, Python's, numpy's and torch's CPU generators start from `entropy`; after, they are as before."""
+    """Inside, Python's, numpy's and torch's CPU generators start from `entropy`; then they go back."""
     saved = random.getstate(), np.random.get_state(), torch.get_rng_state()
     python, numpy, pytorch = np.random.SeedSequence(entropy).generate_state(3).tolist()
     random.seed(python)

@@ -1,10 +1,10 @@
-"""BrainCog's neurons as nodes here, and this project's nodes in BrainCog's networks. All BrainCog imports are in this file.
+"""BrainCog's neurons as nodes here, this project's in BrainCog's networks, and every BrainCog import.
 
-`braincog.LIFNode(tau=2.0)` is BrainCog's own class, unchanged, run over the time axis; every neuron class that
-BrainCog has is listed, and one that can't be a layer says why when it is built (`REFUSED`). The other way round,
-`create_model("sew_resnet18", node_type=braincog_node("plif(tau=2.0)"), ...)` in BrainCog.
+`braincog.LIFNode(tau=2.0)` is BrainCog's own class, unchanged, run over the time axis. Every neuron class that
+BrainCog has is listed; one that can't be a layer says why when it is built (`REFUSED`). The other way round,
+`SEWResNet(..., node_type=braincog_node("plif(tau=2.0)"))` in BrainCog.
 
-Importing BrainCog takes seconds, so nothing of it is imported before a neuron is asked for; listing reads its files.
+BrainCog takes seconds to import, so nothing of it is before a neuron is asked for; listing reads its files.
 Source: BrainCog, github.com/BrainCog-X/Brain-Cog, checked with 0.2.7.19.
 """
 
@@ -16,6 +16,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import math
 import random
 import re
 import sys
@@ -23,84 +24,84 @@ import types
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from registry import create, entry, parse, register
-from registry.spec import Spec
+from registry import Spec, create, entry, parse, register
 from st_utils.errors import UserError
 
 PREFIX = "braincog."
-_LOW_PRECISION = (torch.float16, torch.bfloat16)
+VERSION = "0.2.7.19"
 
-# Arguments that BrainCog's constructors accept and their equations read. The rest (LIFNode's `dt`, IzhNode's `tau`, ...)
-# is accepted and ignored there, so it is an unknown argument here. `v_reset` is where the membrane starts, as in
-# BrainCog: after a spike it goes to 0 whatever `v_reset` is. `step` is stored and not read: T is the input's.
+# The arguments that each class reads. BrainCog's constructors take more and ignore it (LIFNode's dt, IzhNode's
+# tau): those are unknown arguments here. v_reset is where the membrane starts, as in BrainCog: a spike takes it
+# to 0 whatever v_reset is. step is stored and not read: T is the input's.
 _FIRES = "step threshold act_fun requires_thres_grad"
 _STARTS = f"{_FIRES} mem_detach v_reset"
-NODES: dict[str, tuple[str, str]] = {
-    "IFNode": ("v += x dt; hard reset to 0", f"{_STARTS} dt sigmoid_thres"),
-    "LIFNode": ("v += (x - v) / tau; hard reset to 0", f"{_STARTS} tau"),
+_LEAKS = f"{_STARTS} tau dt sigmoid_thres"
+NODES = {
+    "IFNode": ("v += x dt", f"{_STARTS} dt sigmoid_thres"),
+    "LIFNode": ("v += (x - v) / tau", f"{_STARTS} tau"),
     "BurstLIFNode": ("LIFNode that fires counts: 0, 1, 3, 4.5, 6, 7.5", f"{_STARTS} tau"),
     "BackEINode": (
-        "v = decay v + sigmoid(conv(spikes)) x, spikes signed by sign(conv(v)): -1, 0, 1; input [T, B, channel, H, W]",
+        "v = decay v + sigmoid(conv(s)) x; spikes have the sign of conv(v): -1, 0, 1; for [T, B, channel, H, W]",
         f"{_FIRES} mem_detach decay th_fun channel if_back if_ei cfg_backei",
     ),
-    "NoiseLIFNode": (
-        "v += ((x - v) / tau + beta noise) dt; the noise's mean in eval mode",
-        f"{_STARTS} tau dt sigmoid_thres log_alpha log_beta",
-    ),
-    "BiasLIFNode": ("v += (x - v) / tau dt + 0.1", f"{_STARTS} tau dt sigmoid_thres"),
-    "LIFSTDPNode": ("v = tau v + x: tau is the factor that is kept, 2 by default", f"{_STARTS} tau"),
-    "PLIFNode": ("v += (x - v) sigmoid(w) dt, w learned from -ln(tau - 1)", f"{_STARTS} tau dt sigmoid_thres"),
-    "NoisePLIFNode": (
-        "PLIFNode with NoiseLIFNode's noise; the noise's mean in eval mode",
-        f"{_STARTS} tau dt sigmoid_thres log_alpha log_beta",
-    ),
-    "BiasPLIFNode": ("v += ((x - v) sigmoid(w) + 0.1) dt, w learned", f"{_STARTS} tau dt sigmoid_thres"),
+    "NoiseLIFNode": ("v += ((x - v) / tau + beta noise) dt", f"{_LEAKS} log_alpha log_beta"),
+    "BiasLIFNode": ("v += (x - v) / tau dt + 0.1", _LEAKS),
+    "LIFSTDPNode": ("v = tau v + x: tau is the share that stays, 2 by default", f"{_STARTS} tau"),
+    "PLIFNode": ("v += (x - v) sigmoid(w) dt, w learnt from -ln(tau - 1)", _LEAKS),
+    "NoisePLIFNode": ("PLIFNode with NoiseLIFNode's noise", f"{_LEAKS} log_alpha log_beta"),
+    "BiasPLIFNode": ("v += ((x - v) sigmoid(w) + 0.1) dt, w learnt", _LEAKS),
     "IzhNode": ("Izhikevich's neuron from 0 mV, in mV", f"{_FIRES} mem_detach sigmoid_thres dt a b c d"),
     "IzhNodeMU": ("Izhikevich's neuron from -70 mV, in mV", f"{_FIRES} mem_detach dt a b c d"),
-    "SimHHNode": ("Hodgkin and Huxley's neuron, dt 0.01, in mV", _FIRES),
+    "SimHHNode": ("Hodgkin and Huxley's neuron with dt 0.01, in mV", _FIRES),
 }
-REFUSED: dict[str, str] = {
+REFUSED = {
     "BaseNode": "it is the abstract base class; choose a neuron that derives from it",
     "BaseMCNode": "it is the abstract base class of the neurons with compartments",
     "ThreeCompNode": "it needs two input currents, basal and apical, where a layer has one",
     "ReLUNode": "it returns ReLU activations, not spikes",
     "BiasReLUNode": "it returns ReLU activations, not spikes",
-    "DoubleSidePLIFNode": "BrainCog subtracts the membrane from a method (get_thres without brackets): it always fails",
-    "DGLIFNode": "it returns the membrane where it is over the threshold, not spikes",
-    "HTDGLIFNode": "it returns the membrane where it is over the threshold, not spikes",
+    "DoubleSidePLIFNode": "it always fails: BrainCog subtracts from the method get_thres, not from its value",
+    "DGLIFNode": "it returns the membrane where that is over the threshold, not spikes",
+    "HTDGLIFNode": "it returns the membrane where that is over the threshold, not spikes",
     "LIAFNode": "it returns an activation of the membrane, not spikes",
-    "CTIzhNode": "it is one neuron of a brain simulation: it branches on a single membrane value",
-    "adth": "it has no forward pass (its integral and its spike are empty)",
-    "HHNode": "it needs a fixed neuron_num, returns (spikes, membrane), and its spikes carry no gradient",
-    "aEIF": "it needs a fixed neuron_num, returns (spikes, membrane), and its spikes carry no gradient",
-    "OnlineLIFNode": "it returns twice the batch: the spikes and its rate trace, concatenated",
+    "CTIzhNode": "it is a single neuron of a brain simulation and branches on its one membrane value",
+    "adth": "it has no forward pass: nothing is integrated and its spike is always the number 0",
+    "HHNode": "it needs a fixed neuron_num and returns (spikes, membrane), the spikes with no gradient",
+    "aEIF": "it needs a fixed neuron_num and returns (spikes, membrane), the spikes with no gradient",
+    "OnlineLIFNode": "it returns twice the batch, its spikes and its rate trace in one",
     "SNode": "its spikes carry no gradient (floor): it is for networks converted after training",
 }
-# BrainCog's surrogates by what becomes of alpha: it gets a gradient, it shapes the gradient, it is not read.
+# BrainCog's surrogates: alpha gets a gradient in the first two, shapes the gradient in five, is not read in the rest.
 _ALPHA_LEARNS = ("AtanGrad", "ReLUGrad")
 _ALPHA_READ = (*_ALPHA_LEARNS, "GateGrad", "QGateGrad", "SigmoidGrad")
 ACT_FUNS = (*_ALPHA_READ, "BackEIGateGrad", "RoundGrad")
-TH_FUNS = (*ACT_FUNS, "EIGrad")
-# Defaults of what BrainCog reads from **kwargs, and of what is left to say here.
-_DEFAULTS = {"mem_detach": False, "a": 0.02, "b": 0.2, "c": -55.0, "d": -2.0, "log_alpha": 0.6931471805599453}
-_DEFAULTS |= {"log_beta": 1.791759469228055}
-_HINTS = {"step": int, "channel": int | None, "cfg_backei": int, "act_fun": str, "th_fun": str}
+_HINTS = {
+    "step": int,
+    "channel": int | None,
+    "cfg_backei": int,
+    "alpha": float | None,
+    "surrogate": str | None,
+}
+_HINTS |= {"act_fun": Literal[ACT_FUNS], "th_fun": Literal[(*ACT_FUNS, "EIGrad")]}
+# What BrainCog reads from **kwargs, where no default is to be found, and what is added or changed here.
+_DEFAULTS = {"mem_detach": False, "channel": None, "alpha": None, "surrogate": None}
+_DEFAULTS |= {"a": 0.02, "b": 0.2, "c": -55.0, "d": -2.0, "log_alpha": math.log(2), "log_beta": math.log(6)}
 
 
 # -- importing ---------------------------------------------------------------------------------------------
 @contextlib.contextmanager
 def _importing() -> Iterator[None]:
-    """Stands in for the module `imp` (BrainCog imports dv, which needs it; Python 3.12 dropped it), for the import alone.
+    """For BrainCog's import alone, a stand-in for `imp`: dv needs it, and Python 3.12 has dropped it.
 
-    Python's random state and the warnings' filters are as before afterwards: BrainCog's import touches both.
+    Python's random state and warning filters, which the import changes, are put back.
     """
     state, stand_in = random.getstate(), None
-    if sys.version_info >= (3, 12) and importlib.util.find_spec("imp") is None:
+    if sys.version_info >= (3, 12) and "imp" not in sys.modules and importlib.util.find_spec("imp") is None:
         stand_in = sys.modules["imp"] = types.ModuleType("imp")
         stand_in.find_module = importlib.import_module  # dv asks whether numpy is there: ImportError says no
     try:
@@ -121,21 +122,23 @@ def import_braincog(path: str) -> types.ModuleType:
     try:
         with _importing():
             return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(f"{name} can't be imported ({error}): pip install braincog==0.2.7.19") from error
+    except Exception as error:  # missing, or one of its many dependencies is or does not fit
+        reason = str(error).split("\n", 1)[0]
+        raise UserError(f"{name} can't be imported ({reason}): pip install braincog=={VERSION}") from error
 
 
 @functools.cache
 def _places() -> dict[str, str]:
-    """Neuron classes -> modules, read from the installed files: classes named *Node and those derived from one."""
+    """Neuron classes -> modules, from the installed files: classes named *Node and those derived from one."""
     found = importlib.util.find_spec("braincog")
     root = Path(next(iter(found.submodule_search_locations))) if found else None
+    files = [f for part in ("base", "model_zoo") for f in sorted((root / part).rglob("*.py"))] if root else []
     classes: dict[str, tuple[list[str], str]] = {}
-    for part in ("base", "model_zoo") if root else ():
-        for file in sorted((root / part).rglob("*.py")):
-            module = ".".join(file.relative_to(root).with_suffix("").parts)
-            for name, bases in re.findall(r"^class\s+(\w+)\s*\(([^)]*)\)", file.read_text(encoding="utf-8"), re.M):
-                classes.setdefault(name, (re.findall(r"\w+", bases), module))
+    for file in files:
+        module = ".".join(file.relative_to(root).with_suffix("").parts)
+        text = file.read_text(encoding="utf-8")
+        for name, bases in re.findall(r"^class\s+(\w+)\s*\(([^)]*)\)", text, flags=re.MULTILINE):
+            classes.setdefault(name, (re.findall(r"\w+", bases), module))
 
     def is_neuron(name: str) -> bool:
         return name.endswith("Node") or any(is_neuron(base) for base in classes.get(name, ((), ""))[0])
@@ -151,36 +154,43 @@ def neuron_names() -> list[str]:
 def neuron_class(name: str) -> type[nn.Module]:
     """BrainCog's class of that name (without `braincog.`). Raises UserError when it has none."""
     if name not in _places():
-        raise UserError(f"BrainCog has no neuron {name!r}; it has: {', '.join(_places()) or 'nothing (not installed)'}")
+        known = ", ".join(_places()) or "none, for it is not installed"
+        raise UserError(f"BrainCog has no neuron {name!r}; it has: {known}")
     return getattr(import_braincog(_places()[name]), name)
 
 
 # -- BrainCog's neurons here -------------------------------------------------------------------------------
+def refusal(name: str) -> str | None:
+    """Why the neuron class `name` can't be a layer, or None."""
+    if name in NODES:
+        return None
+    return REFUSED.get(name, f"this project does not know it yet (it knows those of BrainCog {VERSION})")
+
+
 def signature(name: str) -> inspect.Signature:
-    """The arguments of `braincog.<name>`: those that BrainCog's class reads, with its defaults."""
-    given = {}
+    """The arguments of `braincog.<name>`: those that BrainCog's class reads, with its defaults, and our two."""
+    found = {}
     for base in reversed(neuron_class(name).__mro__):
-        given |= inspect.signature(base.__init__).parameters if "__init__" in vars(base) else {}
-    defaults = _DEFAULTS | {key: p.default for key, p in given.items() if key not in _DEFAULTS} | {"channel": None}
+        found |= inspect.signature(base.__init__).parameters if "__init__" in vars(base) else {}
+    defaults = {key: parameter.default for key, parameter in found.items()} | _DEFAULTS
     parameters = []
-    for key in NODES[name][1].split():
-        default = defaults[key]
+    for key in (*NODES[name][1].split(), "alpha", "surrogate"):
+        default = getattr(defaults[key], "__name__", defaults[key])
         hint = _HINTS.get(key, bool if isinstance(default, bool) else float)
-        default = default.__name__ if isinstance(default, type) else float(default) if hint is float else default
-        parameters.append(inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint))
-    for key, hint in (("alpha", float | None), ("surrogate", str | Spec | None)):
-        parameters.append(inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint))
+        default = float(default) if hint is float else default  # some of BrainCog's are int or NumPy's
+        kind = inspect.Parameter.KEYWORD_ONLY
+        parameters.append(inspect.Parameter(key, kind, default=default, annotation=hint))
     return inspect.Signature(parameters)
 
 
 class BrainCogNode(nn.Module):
-    """BrainCog's neuron class `name` over time: [T, ...] -> spikes [T, ...] of the same dtype, from rest at each call.
+    """BrainCog's neuron class `name` over time: [T, ...] -> spikes [T, ...] of the same dtype.
 
-    Arguments have BrainCog's names (`signature(name)` lists them). `act_fun` is one of BrainCog's surrogates by name;
-    most neurons give it alpha 2 whatever its own default, and `alpha` overrides that. `surrogate` puts one of this
-    project's in its place. The membrane is float32 for half-precision inputs. An alpha that BrainCog's surrogate gives
-    no gradient does not ask for one. Noise is drawn while training; in eval mode its mean stands in, so that
-    evaluation is deterministic. BrainCog's spikes are float32: in float64 so are the gradients through them.
+    It starts each call at rest. Arguments have BrainCog's names (`signature(name)` lists them). `act_fun` is one
+    of BrainCog's surrogates; most neurons give it alpha 2 whatever its own default is, and `alpha` overrides
+    that. `surrogate` puts one of this project's in its place. An alpha that BrainCog's surrogate gives no
+    gradient does not ask for one. The membrane is float32 at least. Noise is drawn while training; in eval mode
+    its mean stands in. BrainCog's spikes are float32, and so, in float64 too, are the gradients through them.
 
     Raises UserError for a class that can't be a layer, with the reason, and for arguments that can't work.
     """
@@ -188,49 +198,50 @@ class BrainCogNode(nn.Module):
     def __init__(self, name: str, **args: Any) -> None:
         super().__init__()
         self.name = name
-        if name in REFUSED:
-            raise UserError(f"{PREFIX}{name} can't be a layer: {REFUSED[name]}")
+        if refusal(name):
+            raise UserError(f"{PREFIX}{name} can't be a layer: {refusal(name)}")
+        known = signature(name)
         try:
-            bound = signature(name).bind(**args)
+            bound = known.bind(**args)
         except TypeError as error:
-            raise UserError(f"{PREFIX}{name}: {error}; it has: {', '.join(signature(name).parameters)}") from None
+            raise UserError(f"{PREFIX}{name}: {error}; it has: {', '.join(known.parameters)}") from None
         bound.apply_defaults()
-        self.neuron = self._build(dict(bound.arguments))
+        if mistake := self._mistake(known.parameters["act_fun"].default, **bound.arguments):
+            raise UserError(f"{PREFIX}{name} {mistake}")
+        self.neuron = self._build(**bound.arguments)
 
-    def _build(self, args: dict[str, Any]) -> nn.Module:
-        alpha, surrogate, act_fun = args.pop("alpha"), args.pop("surrogate"), args["act_fun"]
-        self._check(args, alpha, surrogate)
+    def _mistake(
+        self, usual: str, *, alpha: float | None, surrogate: Any, act_fun: str, **args: Any
+    ) -> str | None:
+        lowest = 1 if "PLIF" in self.name else 0
+        if args.get("tau", 2) <= lowest and self.name != "LIFSTDPNode":
+            return f"needs tau over {lowest}, not {args['tau']}"
+        if args.get("channel", 1) is None and (args["if_back"] or args["if_ei"]):
+            return "holds convolutions over its input's channels: write channel=<their number>"
+        if surrogate is not None and (alpha is not None or act_fun != usual):
+            return "has surrogate in place of act_fun and alpha: give the one or the others"
+        if alpha is not None and act_fun not in _ALPHA_READ:
+            return f"reads no alpha with {act_fun}; surrogates that do: {', '.join(_ALPHA_READ)}"
+        return None
+
+    def _build(self, *, alpha: float | None, surrogate: Any, act_fun: str, **args: Any) -> nn.Module:
         functions = import_braincog("base.strategy.surrogate")
-        for key in ("act_fun", "th_fun"):
-            if key in args:  # as a class: BrainCog evaluates a string
-                args[key] = getattr(functions, args[key])
-        if "channel" in args and args["channel"] is None:
-            args["channel"] = 1
+        args["act_fun"] = getattr(functions, act_fun)  # as a class: BrainCog evaluates a string
+        if "th_fun" in args:
+            args |= {"th_fun": getattr(functions, args["th_fun"]), "channel": args["channel"] or 1}
         try:
             neuron = neuron_class(self.name)(**args)
         except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-            raise UserError(f"{PREFIX}{self.name} refuses its arguments: {error}") from error
+            reason = str(error).split("\n", 1)[0]
+            raise UserError(f"{PREFIX}{self.name} refuses its arguments: {reason}") from error
         if surrogate is not None:
-            neuron.act_fun = create("surrogate", surrogate)
-        elif alpha is not None:
+            del neuron.act_fun  # a submodule; what takes its place is none
+            neuron.act_fun = create("surrogate", surrogate).spike
+        elif act_fun not in _ALPHA_LEARNS:
+            neuron.act_fun.requires_grad_(False)  # BrainCog's PLIF neurons ask for a gradient all the same
+        if alpha is not None:
             neuron.act_fun.alpha.data.fill_(alpha)
-        if surrogate is None and act_fun not in _ALPHA_LEARNS:
-            neuron.act_fun.requires_grad_(False)
         return neuron
-
-    def _check(self, args: dict[str, Any], alpha: float | None, surrogate: Any) -> None:
-        where, act_fun = PREFIX + self.name, args["act_fun"]
-        for key, choices in (("act_fun", ACT_FUNS), ("th_fun", TH_FUNS)):
-            if args.get(key, choices[0]) not in choices:
-                raise UserError(f"{where} has no {key} {args[key]!r}; choices: {', '.join(choices)}")
-        if surrogate is not None and (alpha is not None or act_fun != signature(self.name).parameters["act_fun"].default):
-            raise UserError(f"{where}: surrogate stands in place of act_fun and alpha: give the one or the others")
-        if alpha is not None and act_fun not in _ALPHA_READ:
-            raise UserError(f"{where}: {act_fun} does not read alpha; those that do: {', '.join(_ALPHA_READ)}")
-        if args.get("tau", 1) <= (1 if "PLIF" in self.name else 0) and self.name != "LIFSTDPNode":
-            raise UserError(f"{where} needs tau over {1 if 'PLIF' in self.name else 0}, not {args['tau']}")
-        if args.get("channel", 1) is None and (args["if_back"] or args["if_ei"]):
-            raise UserError(f"{where} holds convolutions over its input's channels: write channel=<their number>")
 
     def forward(self, x: Tensor) -> Tensor:
         dtype = torch.promote_types(x.dtype, torch.float32)
@@ -244,14 +255,6 @@ class BrainCogNode(nn.Module):
                 spikes.append(neuron(current))
                 neuron.spike = neuron.spike.to(dtype)  # a neuron that feeds its spikes back needs one dtype
         return torch.stack(spikes).to(x.dtype)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BrainCogNode:
-        # `.half()` moves the tensors but leaves their precision: the membrane they act on is float32
-        def keep(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return tensor.to(moved.device) if moved.dtype in _LOW_PRECISION else moved
-
-        return super()._apply(keep, recurse)
 
     def extra_repr(self) -> str:
         return self.name
@@ -272,8 +275,8 @@ def _builder(name: str) -> Callable[..., BrainCogNode]:
         return BrainCogNode(short, **args)
 
     build.__name__ = build.__qualname__ = name
-    if short in REFUSED:
-        build.__doc__ = f"Can't be a layer: {REFUSED[short]}."
+    if refusal(short):
+        build.__doc__ = f"Can't be a layer: {refusal(short)}."
         return build
     build.__doc__ = f"{NODES[short][0]} (BrainCog's {short})."
     build.__signature__ = signature(short)
@@ -281,11 +284,15 @@ def _builder(name: str) -> Callable[..., BrainCogNode]:
     return build
 
 
-register.family("node", PREFIX, neuron_names, _builder, source="BrainCog 0.2.7.19, braincog/base/node/node.py")
+_SOURCE = f"BrainCog {VERSION}, braincog/base/node/node.py"
+register.family("node", PREFIX, neuron_names, _builder, source=_SOURCE)
 
 
 # -- our nodes in BrainCog's networks ----------------------------------------------------------------------
-# Settings of BrainCog's own neurons that a network may hand on, with the value that asks for nothing.
+# What a network may hand its nodes: what our nodes take, what BaseNode does, and what is for BrainCog's own neurons,
+# with the value that asks for nothing.
+_TAKEN = ("step", "threshold", "tau")
+_SHAPING = ("step", "layer_by_layer", "n_groups", "requires_fp")
 _FOREIGN = {"act_fun": None, "v_reset": 0.0, "dt": 1.0, "mem_detach": False, "sigmoid_thres": False}
 _FOREIGN |= {"requires_thres_grad": False, "requires_mem": False}
 
@@ -297,26 +304,34 @@ class _ZooNode:
 
     def __init__(self, **settings: Any) -> None:
         for key, neutral in _FOREIGN.items():
-            if settings.get(key, neutral) != neutral and key not in self.node_spec.args:
-                raise UserError(f"braincog_node({str(self.node_spec)!r}) can't take {key} from the network: "
-                                "say it in the spec (act_fun as surrogate=...)")  # fmt: skip
-        shape = {key: settings[key] for key in ("step", "layer_by_layer", "n_groups", "requires_fp") if key in settings}
-        super().__init__(**shape)
+            said = "surrogate" if key == "act_fun" else key
+            if settings.get(key, neutral) != neutral and said not in self.node_spec.args:
+                raise UserError(
+                    f"{self._call()} takes no {key} from the network: put {said} in the spec if it has it"
+                )
+        super().__init__(**{key: settings[key] for key in _SHAPING if key in settings})
         del self.threshold  # BaseNode's parameter, which nothing would read
-        taken = entry("node", self.node_spec).params
-        offered = {key: settings[key] for key in ("step", "threshold", "tau") if key in settings and key in taken}
+        known = entry("node", self.node_spec).params
+        offered = {key: settings[key] for key in _TAKEN if key in settings and key in known}
         self.neuron = create("node", self.node_spec, **offered)
         self.step_known = "step" in settings
         self.n_reset()
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """[B, ...] for one step, or with layer_by_layer (n_groups) all steps as BrainCog flattens them -> the same shape.
+    def _call(self) -> str:
+        return f"braincog_node({str(self.node_spec)!r})"
 
-        A node here takes a whole sequence. So what came since the last reset is kept and run again with what comes
-        now: exact, with its gradients, at T^2 / 2 of the work one step at a time. layer_by_layer runs once.
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[B, ...] for one step, or with layer_by_layer (n_groups) all steps as BrainCog flattens them -> the same.
+
+        A node here takes a whole sequence. So what came since the last reset is kept and run again with what
+        comes now: exact, with its gradients, at T^2 / 2 of the work step by step; layer_by_layer runs once.
         """
         whole = self.layer_by_layer or self.groups != 1
-        now = self._split(inputs) if whole else inputs.unsqueeze(0)
+        if whole and not self.step_known:  # BrainCog's own neurons would take 8 in silence
+            raise UserError(
+                "this network does not tell its nodes the number of steps: braincog_node(spec, step=T)"
+            )
+        now = self.rearrange2node(inputs) if whole else inputs.unsqueeze(0)
         if self._past is None:
             self._past, self._fired, earlier = now, now.new_empty(0, *now.shape[1:]), 0
         else:
@@ -326,18 +341,15 @@ class _ZooNode:
             self._past = torch.cat((self._past, now))
         spikes = self.neuron(self._past)
         if not torch.equal(spikes[:earlier], self._fired):
-            raise UserError(f"node {str(self.node_spec)!r} can't run step by step: its spikes depend on later input or "
-                            "on chance; build the network with layer_by_layer=True")  # fmt: skip
+            raise UserError(
+                f"{self._call()} can't run step by step: its spikes depend on later input or on chance; "
+                "build the network with layer_by_layer=True"
+            )
         self._fired = spikes.detach()
         if self.requires_fp:
             self.feature_map.extend(spikes[earlier:])
         self.spike = spikes[-1]
         return self.rearrange2op(spikes[earlier:]) if whole else self.spike
-
-    def _split(self, inputs: Tensor) -> Tensor:
-        if not self.step_known:  # BrainCog's own neurons would take 8 in silence
-            raise UserError("this network does not tell its nodes the number of steps: pass braincog_node(spec, step=T)")
-        return self.rearrange2node(inputs)
 
     def n_reset(self) -> None:
         super().n_reset()
@@ -350,7 +362,7 @@ class _ZooNode:
         return getattr(self.neuron, "threshold", None)
 
     def _fixed(self, *_: Any) -> None:
-        raise UserError(f"set it in the spec: braincog_node({str(self.node_spec)!r})")
+        raise UserError(f"the threshold and tau of {self._call()} are set in its spec")
 
     set_n_threshold = set_n_tau = _fixed
 
@@ -362,8 +374,9 @@ class _ZooNode:
 def braincog_node(spec: str | Spec, step: int | None = None) -> type[nn.Module]:
     """A class to give BrainCog's networks as their node: `SEWResNet(..., node_type=braincog_node("plif"))`.
 
-    The network's step, threshold and tau fill what the spec leaves open; its other neuron settings must be neutral or
-    stand in the spec (UserError). `step` is for networks that don't hand it on (resnet with layer_by_layer).
+    The network's step, threshold and tau fill what the spec leaves open; its other neuron settings must be
+    neutral or stand in the spec (UserError). `step` is for networks that don't hand it on (resnet with
+    layer_by_layer).
     Raises SpecError for an unknown node or argument.
     """
     node_spec = parse(spec)

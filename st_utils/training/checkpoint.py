@@ -2,9 +2,8 @@
 
 The tensors of a nested state are the file's tensors, named by their path ("optimizer.state.3.exp_avg"). The
 rest (keys, numbers, strings, nesting) is one JSON text in the file's `__metadata__`, beside a SHA-256 digest
-over that text and over every tensor's name, dtype, shape and bytes. Equal states give equal files. The format is
-written here rather than by the safetensors package: tensor by tensor, in a fixed order, and with the disk's
-errors in our hands. The package reads it.
+over it and over every tensor's name, dtype, shape and bytes. Equal states give equal files. The safetensors
+package reads them; they are written here: tensor by tensor, in a fixed order, with the disk's errors in hand.
 """
 
 import hashlib
@@ -41,31 +40,31 @@ class CheckpointError(UserError):
 def save(path, state):
     """Write the nested dict `state` to `path`, whole or not at all.
 
-    It may hold tensors, numeric numpy arrays, numbers, strings, booleans, None, lists, tuples and dicts; anything
-    else is a TypeError that names the key. Raises UserError when the disk refuses.
+    It may hold tensors, numeric numpy arrays, numbers, strings, booleans, None, lists, tuples and dicts; else
+    TypeError. Raises UserError when the disk refuses.
     """
     write_atomic(path, _serialized(state))
 
 
 def load(path):
-    """Return the state that `save` wrote, tensors on the CPU. Raises CheckpointError unless all of it verifies.
+    """Return the state that `save` wrote, its tensors on the CPU; CheckpointError unless all of it verifies.
 
-    Strides come back too (channels last, say), and a tensor that stood in two places is one tensor again.
+    The order in memory comes back too (channels last, say), and a tensor that was in two places is one again.
     """
     text, tensors = _verified(Path(path))
-    # torch's own memory: aligned as a tensor that was never saved, so that arithmetic stays the same to the bit
+    # in torch's own memory, aligned like a tensor that was never saved: some kernels round by alignment
     tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     try:
         return _unpacked(json.loads(text), tensors)
     except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: its state makes no sense: {type(error).__name__}: {error}") from error
+        raise CheckpointError(f"{path}: its state makes no sense ({error})") from error
 
 
 def save_rotating(folder, name, state):
-    """Write `state` to `<name>.safetensors`; what was there becomes `<name>.prev.safetensors`, if it is sound.
+    """Write `state` to `<name>.safetensors`; what was there becomes `<name>.prev.safetensors`, if sound.
 
-    Stopped at any instant, this leaves a sound checkpoint wherever there was one: the new file is complete on disk
-    before a name changes, the old one gets its second name before it loses the first, a damaged one gets none.
+    Stopped at any instant, this leaves a sound checkpoint where there was one: the new file is complete on
+    disk before a name changes, the old one gets its new name before it loses the first, a damaged one none.
     """
     last, prev = rotating_paths(folder, name)
     write_atomic(last, _serialized(state), before=lambda: _keep_sound(last, prev))
@@ -74,8 +73,8 @@ def save_rotating(folder, name, state):
 def load_newest(folder, name):
     """Return (state, path, warnings) of the newest sound checkpoint.
 
-    `warnings` has a line when that is the one before the last, which says what is wrong with the last; the line is
-    logged as well. Raises CheckpointError, which names both files, when neither can be used.
+    When that is not the last one, `warnings` holds a line, also logged, saying what is wrong with the last.
+    Raises CheckpointError, which names both files, when neither can be used.
     """
     last, prev = rotating_paths(folder, name)
     try:
@@ -97,7 +96,7 @@ def rotating_paths(folder, name):
 
 
 def _keep_sound(last, prev):
-    """Give the file `last` the name `prev` as well; not a damaged one: then `prev` is the one worth keeping."""
+    """Name the file `last` also `prev`; not a damaged one: then the old `prev` is the one worth keeping."""
     if not last.exists() or (prev.exists() and prev.samefile(last)):  # the same: killed just after this
         return
     try:
@@ -122,7 +121,7 @@ def _serialized(state):
     text = json.dumps(packer.pack(state), allow_nan=False, separators=(",", ":"))
     tensors, end = packer.tensors, 0
     header = {"__metadata__": {"format": FORMAT, "state": text, "sha256": _digest(text, tensors)}}
-    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # keeps every offset aligned
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # keeps offsets aligned
     for name in order:
         start, end = end, end + tensors[name].nbytes
         header[name] = {**_description(tensors[name]), "data_offsets": [start, end]}
@@ -151,7 +150,7 @@ def _verified(path):
         raise CheckpointError(f"{path}: {kind} ({str(error).splitlines()[0]})") from error
     metadata = header.get("__metadata__") or {}
     if "state" not in metadata or "sha256" not in metadata:
-        raise CheckpointError(f"{path}: a safetensors file, but not a checkpoint of this project: no saved state")
+        raise CheckpointError(f"{path}: a safetensors file, but not a checkpoint of this project")
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path}: damaged, or of another version: its format is not {FORMAT!r}")
     known = all(tensor.dtype in _DTYPES for tensor in tensors.values())
@@ -175,14 +174,16 @@ def _description(tensor):
 
 
 def _bytes(tensor):
-    return tensor.reshape(-1).view(torch.uint8).numpy()
+    """A contiguous tensor's bytes (torch calls one element contiguous whatever its stride, hence as_strided)."""
+    return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy()
 
 
 class _Packer:
     """Splits a state into a tree for JSON (`pack`'s result) and contiguous CPU tensors by name (`tensors`).
 
-    JSON's own words stand for themselves; the rest is an object whose first key says what it is: {"tuple": [...]},
-    {"dict": [[key, value], ...]}, {"tensor": [name, strides or null]}, {"ndarray": name}, {"float": "nan"}.
+    JSON's own words stand for themselves; the rest is an object whose first key says what it is:
+    {"tuple": [...]}, {"dict": [[key, value], ...]}, {"tensor": [name, order or null]}, {"ndarray": name},
+    {"float": "nan"}. A tensor's `order` lists its dimensions as they lie in memory.
     """
 
     def __init__(self):
@@ -230,13 +231,13 @@ class _Packer:
     def _tensor(self, tensor, path):
         if tensor.layout is not torch.strided or tensor.device.type == "meta" or tensor.dtype not in _DTYPES:
             raise _refused(path, f"a tensor of {tensor.dtype}, {tensor.layout}, on {tensor.device}")
-        shape, strides = tensor.shape, tensor.stride()
         kind = (tensor.dtype, tensor.device, tensor.is_conj(), tensor.is_neg())
-        memory = (tensor.data_ptr(), shape, strides, *kind)
+        memory = (tensor.data_ptr(), tensor.shape, tensor.stride(), *kind)
         if tensor.numel() == 0 or memory not in self._nodes:
             name = self._store(tensor.cpu().resolve_conj().resolve_neg().contiguous(), path)
-            plain = strides == torch.empty(shape, device="meta").stride() or not _dense(shape, strides)
-            self._nodes[memory] = {"tensor": [name, None if plain else list(strides)]}
+            order = sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
+            plain = order == sorted(order) or not tensor.permute(order).is_contiguous()
+            self._nodes[memory] = {"tensor": [name, None if plain else order]}
         return self._nodes[memory]
 
     def _store(self, tensor, path):
@@ -248,7 +249,7 @@ class _Packer:
 
 
 def _refused(path, what):
-    return TypeError(f"a checkpoint cannot hold {what} (at {'.'.join(path)!r}): store plain values and tensors")
+    return TypeError(f"a checkpoint cannot hold {what} (at {'.'.join(path)!r})")
 
 
 def _unpacked(node, tensors):
@@ -265,27 +266,12 @@ def _unpacked(node, tensors):
     if kind == "ndarray":
         return tensors[content].numpy()
     if kind == "tensor":
-        name, strides = content
-        if strides is not None and tensors[name].stride() != tuple(strides):
-            tensors[name] = _laid_out(tensors[name], strides)
+        name, order = content
+        if order is not None and tensors[name].is_contiguous():
+            back = sorted(range(len(order)), key=order.__getitem__)
+            tensors[name] = tensors[name].permute(order).contiguous().permute(back)
         return tensors[name]
     value = _DICTS[kind]({_unpacked(key, tensors): _unpacked(item, tensors) for key, item in content})
     if "metadata" in node:
         value._metadata = _unpacked(node["metadata"], tensors)
     return value
-
-
-def _laid_out(tensor, strides):
-    if not _dense(tensor.shape, strides):
-        raise ValueError(f"strides {strides} for a tensor of shape {list(tensor.shape)}")
-    return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype).copy_(tensor)
-
-
-def _dense(shape, strides):
-    """Whether these are the strides of a contiguous tensor with its dimensions permuted: no gaps, no overlap."""
-    expected = 1
-    for stride, size in sorted(pair for pair in zip(strides, shape, strict=True) if pair[1] > 1):
-        if stride != expected:
-            return False
-        expected *= size
-    return True

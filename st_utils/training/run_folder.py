@@ -1,95 +1,99 @@
-"""A run's folder under --output: its arguments, metrics, summary and checkpoints, and the atomic writing of files.
+"""A run's folder under --output, and the atomic writing of files.
 
     args.yml        the run's arguments, with its `identity`: those arguments that determine the result
     metrics.jsonl   one JSON object a line, one line an epoch
     summary.json    the result; a run that has it is finished
     last.safetensors, last.prev.safetensors, best.safetensors   see checkpoint.py
-    .lock           held while a process writes here
+    .lock           held by the process that writes here
 
-Every write is whole or not at all. What the system refuses becomes a UserError of one line that names the path.
+Every write is whole or not at all; what the system refuses becomes a UserError of one line, naming the path.
 """
 
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import logging
-import math
 import os
+import platform
 import re
 import secrets
 import shutil
 import subprocess
-import sys
 import weakref
 from datetime import UTC, datetime
-from pathlib import Path, PurePath
+from pathlib import Path
 
+import torch
 import yaml
 
 from st_utils.errors import UserError
 
 _log = logging.getLogger(__name__)
-_locked = weakref.WeakSet()
+_folders = weakref.WeakSet()
 
 
 class RunFolder:
-    """One run's folder. Made by `create`, `find` or `open`; writing to it takes its lock, reading does not.
+    """One run's folder, from `create`, `find` or `open`. Writing to it takes its lock, reading does not.
 
-    `path` is the folder, `identity` what determines the run's result, `last` and `best` are its checkpoints' paths.
-    The lock is held until `close()`, the end of a `with` block, or the end of the process, however it ends.
+    `path` is the folder, `identity` what determines the result, `last` and `best` are checkpoints' paths. The
+    lock is held until `close()`, the end of a `with` block or the end of the process, however that comes.
     """
 
     def __init__(self, path, identity, created):
         self.path = Path(path)
+        self.last, self.best = self.path / "last.safetensors", self.path / "best.safetensors"
         self.identity = identity
         self._created = created
+        self._metrics, self._summary = self.path / "metrics.jsonl", self.path / "summary.json"
         self._lock = None
+        _folders.add(self)
 
     @classmethod
     def create(cls, output, identity, name_hint=None):
-        """Make a fresh, locked folder for a run: `<name_hint>-<8 hex of the identity's hash>`, then `-2`, `-3`, ...
+        """Make a run's folder, locked: `<name_hint>-<8 hex of the identity's hash>`, or that with -2, -3, ...
 
         `identity` is a dict of plain values; `name_hint` defaults to its model, dataset and seed.
         """
         identity = _plain(identity)
-        name = _folder_name(identity, name_hint)
-        output = Path(output)
-        draft = spare_name(output / name)
+        output, name = Path(output), _folder_name(identity, name_hint)
         try:
             output.mkdir(parents=True, exist_ok=True)
-            draft.mkdir()
+            for number in itertools.count(1):
+                path = output / (name if number == 1 else f"{name}-{number}")
+                with contextlib.suppress(FileExistsError):
+                    path.mkdir()
+                    break
         except OSError as error:
             raise refusal(output, error) from error
-        folder = cls(draft, identity, datetime.now(UTC).isoformat())
-        try:  # complete and locked before anyone can see it
+        folder = cls(path, identity, datetime.now(UTC).isoformat())
+        try:
             folder.write_args({})
-            folder.path = _take_name(draft, output, name)
-        except BaseException as error:
+        except BaseException:
             folder.close()
-            shutil.rmtree(draft, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise refusal(output / name, error) from error
+            shutil.rmtree(path, ignore_errors=True)
             raise
         return folder
 
     @classmethod
     def find(cls, output, identity):
         """The newest folder under `output` whose args.yml records this identity, or None."""
-        wanted = _canonical(_plain(identity))
+        found, wanted = [], _canonical(_plain(identity))
         try:
-            paths = [path for path in Path(output).iterdir() if not path.name.startswith(".")]
+            paths = sorted(Path(output).iterdir())
         except FileNotFoundError:
             return None
         except OSError as error:
             raise UserError(f"cannot look for runs in {output}: {error.strerror}") from error
-        found = []
         for path in paths:
-            if (path / "args.yml").is_file():
-                with contextlib.suppress(UserError):
+            if os.path.exists(path / "args.yml"):
+                try:
                     found.append(cls.open(path))
-        found = [folder for folder in found if _canonical(folder.identity) == wanted]
-        return max(found, key=lambda folder: (folder._created, _number(folder.path.name)), default=None)
+                except UserError as error:
+                    _log.warning("%s", error)
+        matching = [folder for folder in found if _canonical(folder.identity) == wanted]
+        return max(matching, key=lambda folder: folder._created, default=None)
 
     @classmethod
     def open(cls, path):
@@ -98,18 +102,8 @@ class RunFolder:
             args = yaml.safe_load((Path(path) / "args.yml").read_bytes())
             return cls(path, args["identity"], str(args["created"]))
         except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError) as error:
-            reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(f"{path} is not a run's folder: its args.yml is unusable ({reason})") from error
-
-    @property
-    def last(self):
-        """The newest checkpoint's path."""
-        return self.path / "last.safetensors"
-
-    @property
-    def best(self):
-        """The best checkpoint's path."""
-        return self.path / "best.safetensors"
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise UserError(f"{path} is not a run's folder: no usable args.yml ({reason})") from error
 
     @property
     def finished(self):
@@ -121,19 +115,16 @@ class RunFolder:
         if self._lock is not None:
             return
         try:
-            self._lock = open(self.path / ".lock", "wb")
+            self._lock = open(self.path / ".lock", "ab")  # noqa: SIM115 (it stays open)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.close()
-            raise UserError(
-                f"{self.path} is in use by another process: wait for it or choose another --output"
-            ) from None
+            raise UserError(f"{self.path} is in use by another process: wait or change --output") from None
         except OSError as error:
             if self._lock is None:
                 raise refusal(self.path, error) from error
-            _log.warning("%s: cannot be locked here (%s); let only one process write to it", self.path, error.strerror)
-        _locked.add(self)
-        for spare in self.path.glob(".*.tmp"):  # what killed processes left
+            _log.warning("%s can't be locked (%s): use it from one process", self.path, error.strerror)
+        for spare in self.path.glob(".*.tmp"):  # left by killed processes
             with contextlib.suppress(OSError):
                 spare.unlink()
 
@@ -151,87 +142,100 @@ class RunFolder:
         self.close()
 
     def write_args(self, args):
-        """Write args.yml: these arguments and the identity."""
+        """Write args.yml: these arguments, and the identity."""
         self.lock()
         record = {**_plain(args), "identity": self.identity, "created": self._created}
-        write_atomic(self.path / "args.yml", [yaml.safe_dump(record, sort_keys=False, allow_unicode=True).encode()])
-
-    def read_args(self):
-        """The arguments that `write_args` wrote."""
-        args = yaml.safe_load((self.path / "args.yml").read_bytes())
-        return {name: value for name, value in args.items() if name not in ("identity", "created")}
+        write_atomic(self.path / "args.yml", [yaml.safe_dump(record, sort_keys=False).encode()])
 
     def append_metrics(self, row):
-        """Add one epoch's line; `row` has an integer `epoch`. A number that is not finite becomes null."""
+        """Add one epoch's line; `row` has an integer `epoch`, and replaces lines from that epoch on.
+
+        A number that is not finite becomes null. The small file is written anew: no kill leaves half a line.
+        """
         self.lock()
-        _epoch(row)
-        line = json.dumps(_plain(row, finite=True), allow_nan=False).encode() + b"\n"
-        path = self.path / "metrics.jsonl"
-        try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                end = _whole_lines(file)
-                try:
-                    os.ftruncate(file, end)  # a line that a kill cut short
-                    os.lseek(file, end, os.SEEK_SET)
-                    write_all(file, line)
-                    os.fsync(file)
-                except BaseException:
-                    with contextlib.suppress(OSError):
-                        os.ftruncate(file, end)
-                    raise
-            finally:
-                os.close(file)
-        except OSError as error:
-            raise refusal(path, error) from error
+        row, epoch = _plain(row, finite=True), _epoch(row)
+        self._write_rows([*(old for old in self.read_metrics() if old["epoch"] < epoch), row])
 
     def read_metrics(self):
-        """The epochs' dicts in order; a line that a kill cut short is not one."""
+        """The epochs' dicts in order; a damaged line (half of one at the end, say) is logged and left out."""
         try:
-            lines = (self.path / "metrics.jsonl").read_bytes().split(b"\n")[:-1]
+            lines = self._metrics.read_bytes().splitlines()
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise UserError(f"cannot read {self.path / 'metrics.jsonl'}: {error.strerror}") from error
+            raise UserError(f"cannot read {self._metrics}: {error.strerror}") from error
         rows = []
         for number, line in enumerate(lines, 1):
             try:
-                row = json.loads(line)
+                row = json.loads(line, parse_constant=lambda _: None)
                 _epoch(row)
-            except (ValueError, TypeError, LookupError):
-                _log.warning("%s: line %d is damaged and left out", self.path / "metrics.jsonl", number)
-            else:
                 rows.append(row)
+            except (ValueError, TypeError, LookupError):
+                _log.warning("%s: line %d is damaged and left out", self._metrics, number)
         return rows
 
     def truncate_metrics(self, epoch):
-        """Drop the lines after `epoch`, which a resumed run will write again (-1 drops all)."""
+        """Drop the lines after `epoch`, which a resumed run writes again; -1 drops all."""
         self.lock()
-        if not (self.path / "metrics.jsonl").exists():
-            return
-        rows = [row for row in self.read_metrics() if row["epoch"] <= epoch]
-        write_atomic(self.path / "metrics.jsonl", [json.dumps(row).encode() + b"\n" for row in rows])
+        if self._metrics.exists():
+            self._write_rows([row for row in self.read_metrics() if row["epoch"] <= epoch])
+
+    def _write_rows(self, rows):
+        write_atomic(self._metrics, [json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows])
 
     def write_summary(self, summary):
         """Write summary.json, which finishes the run. A number that is not finite becomes null."""
         self.lock()
         text = json.dumps(_plain(summary, finite=True), indent=2, allow_nan=False)
-        write_atomic(self.path / "summary.json", [text.encode() + b"\n"])
+        write_atomic(self._summary, [text.encode() + b"\n"])
 
     def read_summary(self):
         """The summary, or None when there is no valid one."""
         try:
-            summary = json.loads((self.path / "summary.json").read_bytes())
+            summary = json.loads(self._summary.read_bytes())
         except (OSError, ValueError):
             return None
         return summary if isinstance(summary, dict) else None
 
 
+def environment(device=None):
+    """What a result depends on beside the arguments: {"torch", "python", "commit", "device"}.
+
+    `commit` is the short hash of this project's checkout, or None; `device` has the hardware's name.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": _git("rev-parse", "--short", "HEAD") if _git("ls-files", Path(__file__).name) else None,
+        "device": f"{device.type} ({name})",
+    }
+
+
+def _git(*words):
+    """Git's answer in this file's folder, or None. Installed, that may lie in somebody else's checkout."""
+    settings = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(Path(__file__).parent), *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, env=settings, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _processor():
+    with contextlib.suppress(OSError):
+        if found := re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()):
+            return found[1]
+    return platform.processor() or platform.machine()
+
+
 def write_atomic(path, chunks, before=None):
     """Make `path` the file of these chunks of bytes: a reader sees the old file or the new one, never a part.
 
-    `before` is called when the new file is complete on disk and not yet in place. On any failure the old file stays
-    as it was; the system's refusals become a UserError that names the path.
+    `before` is called when the new file is complete on disk and not yet in place. On any failure the old file
+    stays as it was; the system's refusals become a UserError that names the path.
     """
     path = Path(path)
     spare = spare_name(path)
@@ -239,27 +243,25 @@ def write_atomic(path, chunks, before=None):
         file = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             for chunk in chunks:
-                write_all(file, chunk)
+                rest = memoryview(chunk)
+                while len(rest):  # one os.write may take only the first part
+                    rest = rest[os.write(file, rest) :]
             os.fsync(file)
         finally:
             os.close(file)
         if before is not None:
             before()
         os.replace(spare, path)
-        _sync_folder(path.parent)
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        with contextlib.suppress(OSError):  # some network file systems refuse; the file is in place
+            os.fsync(parent)
+        os.close(parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(spare)
         if isinstance(error, OSError):
             raise refusal(path, error) from error
         raise
-
-
-def write_all(file, data):
-    """Write every byte to a file descriptor; a single os.write may take only the first part."""
-    rest = memoryview(data)
-    while len(rest):
-        rest = rest[os.write(file, rest) :]
 
 
 def spare_name(path):
@@ -270,3 +272,30 @@ def spare_name(path):
 def refusal(path, error):
     """The UserError for an OSError met while writing `path`."""
     return UserError(f"cannot write {path}: {error.strerror or error}; make room or choose another --output")
+
+
+# a forked data-loading worker may outlive its killed parent: it must not keep the folder locked
+os.register_at_fork(after_in_child=lambda: [folder.close() for folder in list(_folders)])
+
+
+def _folder_name(identity, hint):
+    if hint is None:
+        hint = "-".join(str(identity[key]) for key in ("model", "dataset", "seed") if key in identity)
+    hint = re.sub(r"[^a-z0-9._]+", "-", hint.lower())[:80].strip("-._") or "run"
+    return f"{hint}-{hashlib.sha256(_canonical(identity).encode()).hexdigest()[:8]}"
+
+
+def _canonical(identity):
+    return json.dumps(identity, sort_keys=True)
+
+
+def _epoch(row):
+    if type(row["epoch"]) is int:
+        return row["epoch"]
+    raise TypeError(f"a line of metrics has an integer epoch, not {row['epoch']!r}")
+
+
+def _plain(value, finite=False):
+    """The value in JSON's types: tuples as lists, paths as text, scalars of numpy and torch as numbers."""
+    text = json.dumps(value, default=lambda part: part.item() if hasattr(part, "item") else os.fspath(part))
+    return json.loads(text, parse_constant=(lambda _: None) if finite else float)

@@ -1,0 +1,1 @@
+"""What trains and tests a model: settings, the trainer, checkpoints and run folders."""

@@ -1,0 +1,22 @@
+import pytest
+
+import st_utils.data  # noqa: F401  registers the data sets
+from registry import entry, names
+
+
+@pytest.mark.parametrize("name", names("dataset"))
+def test_every_data_set_says_what_it_is(name):
+    found = entry("dataset", name)
+    assert found.doc.endswith(".") and found.source
+    assert "img_size" in found.params or "event_size" in found.params
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("CIFAR10", "cifar10"), ("cifar_100", "cifar100"), ("MNIST", "mnist"), ("fashion_mnist", "fashion"),
+        ("fmnist", "fashion"), ("FashionMNIST", "fashion"), ("imagenet", "imnet"), ("image_folder", "folder"),
+    ],
+)  # fmt: skip
+def test_usual_spellings(alias, name):
+    assert entry("dataset", alias).name == name
