@@ -68,7 +68,6 @@ def run(argv: list[str]) -> int:
 
 def list_parts(kind: str) -> int:
     """Print every registered part of a kind, or of all kinds: name, what it is, where it is from."""
-    import st_utils.data
     import zoo  # noqa: F401
 
     registry.load_entry_points()
@@ -114,7 +113,6 @@ def train_or_test(given: dict[str, Any]) -> int:
 
 def resolve(given: dict[str, Any]) -> tuple[Any, str]:
     """The settings of a run, its model spec complete and canonical, and the name of its recipe."""
-    import st_utils.data
     import zoo
     from st_utils.training.settings import Settings, checked, read_yaml
     from zoo.recipe import fill, find_recipe
@@ -129,7 +127,7 @@ def resolve(given: dict[str, Any]) -> tuple[Any, str]:
     recipe, content = find_recipe(model, dataset, base.recipe)
     spec = fill(spec, content.pop("model", {}))
     settings = Settings(**{**checked(content, f"recipe {recipe}"), **chosen})
-    if settings.amp == "fp16" and "amp" not in chosen and not device_of(settings.device).type == "cuda":
+    if settings.amp == "fp16" and "amp" not in chosen and device_of(settings.device).type != "cuda":
         logger.warning("amp=fp16 of recipe %s is ignored on a CPU", recipe)
         settings = replace(settings, amp="none")
     dataset_spec = str(registry.canonical("dataset", settings.dataset))
@@ -183,14 +181,14 @@ def find_run(settings: Any) -> tuple[Any, dict | None]:
 
 def assemble(settings: Any) -> tuple[Any, Any]:
     """The data set and a trainer with a freshly drawn model."""
-    import st_utils.data as rooms
     import zoo
+    from st_utils.data import Augment, build_loaders
     from st_utils.training.trainer import Trainer, seed_everything
 
     device = device_of(settings.device)
     data = registry.create("dataset", settings.dataset, data_dir=settings.data_dir, download=settings.download)
     side = settings.img_size or data.img_size
-    augment = rooms.Augment(
+    augment = Augment(
         settings.auto_augment,
         settings.hflip,
         settings.color_jitter,
@@ -202,7 +200,7 @@ def assemble(settings: Any) -> tuple[Any, Any]:
         settings.recount,
         settings.interpolation,
     )
-    loaders = rooms.build_loaders(
+    loaders = build_loaders(
         data,
         side,
         settings.batch_size,

@@ -1,8 +1,8 @@
 """The models, each a short file that assembles registered parts, and their published weights.
 
-    from zoo import create_model, load_published
+from zoo import create_model, load_published
 
-    model = create_model("spikformer(depth=2, attention=statten)", num_classes=10, img_size=32, step=4)
+model = create_model("spikformer(depth=2, attention=statten)", num_classes=10, img_size=32, step=4)
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 import st_utils.attention
+import st_utils.data
 import st_utils.embedding
 import st_utils.encoder
 import st_utils.mlp

@@ -44,5 +44,3 @@ def fill(spec: Spec, arguments: dict[str, Any]) -> Spec:
     params = entry("model", spec).params
     open_ones = {k: v for k, v in arguments.items() if k in params and k not in spec.args}
     return spec.replace(**{k: parse(v) if params[k].nested else v for k, v in open_ones.items()})
-
-

@@ -102,7 +102,13 @@ class SDT(SpikingTransformer):
     ):
         mlp_node = node if mlp_node is None else mlp_node
         embed = create(
-            "embedding", embedding, in_channels=in_channels, embed_dim=embed_dim, img_size=img_size, step=step, node=node
+            "embedding",
+            embedding,
+            in_channels=in_channels,
+            embed_dim=embed_dim,
+            img_size=img_size,
+            step=step,
+            node=node,
         )
         blocks = [
             Block(embed_dim, num_heads, mlp_ratio, step, attention, mlp, node, "membrane", rate, mlp_node)

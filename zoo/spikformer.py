@@ -80,7 +80,13 @@ class Spikformer(SpikingTransformer):
         drop_path: float = 0.0,
     ):
         embed = create(
-            "embedding", embedding, in_channels=in_channels, embed_dim=embed_dim, img_size=img_size, step=step, node=node
+            "embedding",
+            embedding,
+            in_channels=in_channels,
+            embed_dim=embed_dim,
+            img_size=img_size,
+            step=step,
+            node=node,
         )
         blocks = [
             Block(embed_dim, num_heads, mlp_ratio, step, attention, mlp, node, "spike", rate)

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,8 @@ class EpochLoader:
         self._order = EpochOrder(len(source), batch_size, seed, shuffle, drop_last)
         if source.keep:
             workers = 0  # indexing memory is faster than passing batches between processes
-        self._loader = DataLoader(
+        self._new_loader = partial(
+            DataLoader,
             source,
             sampler=self._order,
             batch_size=None,
@@ -131,6 +133,7 @@ class EpochLoader:
             pin_memory=pin_memory,
             generator=torch.Generator(),  # or each epoch would draw a number from the global one
         )
+        self._loader = self._new_loader()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next `iter` gives."""
@@ -142,6 +145,7 @@ class EpochLoader:
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._loader:
             if isinstance(batch, UserError):
+                self._loader = self._new_loader()  # ends the workers now; held by a traceback they'd linger
                 raise batch
             yield tuple(batch)
 

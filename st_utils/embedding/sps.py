@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from registry import register
@@ -15,8 +17,7 @@ def _stages(in_channels: int, embed_dim: int, node: str, step: int) -> nn.Module
     if embed_dim % PARTS:
         raise UserError(f"embed_dim must be a multiple of {PARTS}, not {embed_dim}")
     widths = [in_channels, embed_dim // 8, embed_dim // 4, embed_dim // 2, embed_dim]
-    pairs = zip(widths, widths[1:], strict=False)
-    return nn.ModuleList(ConvNormNode(a, b, node, step, kernel=3) for a, b in pairs)
+    return nn.ModuleList(ConvNormNode(a, b, node, step, kernel=3) for a, b in pairwise(widths))
 
 
 def _halvings(pooling: str) -> list[bool]:

@@ -78,4 +78,3 @@ def build_node(node: str | Spec, step: int, **settings: float) -> nn.Module:
     spec = parse(node)
     known = entry("node", spec).params
     return create("node", spec.replace(**{k: v for k, v in settings.items() if k in known}), step=step)
-

@@ -1,8 +1,8 @@
 """BrainCog's neurons as nodes here, this project's in BrainCog's networks, and every BrainCog import.
 
-`braincog.LIFNode(tau=2.0)` is BrainCog's own class, unchanged, run over the time axis. Every neuron class that
-BrainCog has is listed; one that can't be a layer says why when it is built (`REFUSED`). The other way round,
-`SEWResNet(..., node_type=braincog_node("plif(tau=2.0)"))` in BrainCog.
+`braincog.LIFNode(tau=2.0)` is BrainCog's own class, unchanged, run over the time axis. Every neuron class
+that BrainCog has is listed; one that can't be a layer says why when it is built (`REFUSED`). The other way
+round, `SEWResNet(..., node_type=braincog_node("plif(tau=2.0)"))` in BrainCog.
 
 BrainCog takes seconds to import, so nothing of it is before a neuron is asked for; listing reads its files.
 Source: BrainCog, github.com/BrainCog-X/Brain-Cog, checked with 0.2.7.19.
@@ -35,9 +35,9 @@ from st_utils.errors import UserError
 PREFIX = "braincog."
 VERSION = "0.2.7.19"
 
-# The arguments that each class reads. BrainCog's constructors take more and ignore it (LIFNode's dt, IzhNode's
-# tau): those are unknown arguments here. v_reset is where the membrane starts, as in BrainCog: a spike takes it
-# to 0 whatever v_reset is. step is stored and not read: T is the input's.
+# What each class computes and the arguments it reads. BrainCog takes more and ignores it (LIFNode's dt,
+# IzhNode's tau): those are unknown arguments here. v_reset is where the membrane starts, as in BrainCog: a
+# spike takes it to 0 whatever v_reset is. step is stored and not read: T is the input's.
 _FIRES = "step threshold act_fun requires_thres_grad"
 _STARTS = f"{_FIRES} mem_detach v_reset"
 _LEAKS = f"{_STARTS} tau dt sigmoid_thres"
@@ -46,7 +46,7 @@ NODES = {
     "LIFNode": ("v += (x - v) / tau", f"{_STARTS} tau"),
     "BurstLIFNode": ("LIFNode that fires counts: 0, 1, 3, 4.5, 6, 7.5", f"{_STARTS} tau"),
     "BackEINode": (
-        "v = decay v + sigmoid(conv(s)) x; spikes have the sign of conv(v): -1, 0, 1; for [T, B, channel, H, W]",
+        "v = decay v + sigmoid(conv(s)) x; a spike has the sign of conv(v); for [T, B, channel, H, W]",
         f"{_FIRES} mem_detach decay th_fun channel if_back if_ei cfg_backei",
     ),
     "NoiseLIFNode": ("v += ((x - v) / tau + beta noise) dt", f"{_LEAKS} log_alpha log_beta"),
@@ -76,7 +76,7 @@ REFUSED = {
     "OnlineLIFNode": "it returns twice the batch, its spikes and its rate trace in one",
     "SNode": "its spikes carry no gradient (floor): it is for networks converted after training",
 }
-# BrainCog's surrogates: alpha gets a gradient in the first two, shapes the gradient in five, is not read in the rest.
+# BrainCog's surrogates: alpha gets a gradient in the first two and is not read in the last two.
 _ALPHA_LEARNS = ("AtanGrad", "ReLUGrad")
 _ALPHA_READ = (*_ALPHA_LEARNS, "GateGrad", "QGateGrad", "SigmoidGrad")
 ACT_FUNS = (*_ALPHA_READ, "BackEIGateGrad", "RoundGrad")
@@ -168,7 +168,7 @@ def refusal(name: str) -> str | None:
 
 
 def signature(name: str) -> inspect.Signature:
-    """The arguments of `braincog.<name>`: those that BrainCog's class reads, with its defaults, and our two."""
+    """The arguments of `braincog.<name>`: those BrainCog's class reads, with its defaults, and our two."""
     found = {}
     for base in reversed(neuron_class(name).__mro__):
         found |= inspect.signature(base.__init__).parameters if "__init__" in vars(base) else {}
@@ -186,11 +186,12 @@ def signature(name: str) -> inspect.Signature:
 class BrainCogNode(nn.Module):
     """BrainCog's neuron class `name` over time: [T, ...] -> spikes [T, ...] of the same dtype.
 
-    It starts each call at rest. Arguments have BrainCog's names (`signature(name)` lists them). `act_fun` is one
-    of BrainCog's surrogates; most neurons give it alpha 2 whatever its own default is, and `alpha` overrides
+    It starts each call at rest. Arguments have BrainCog's names (`signature(name)` lists them). `act_fun` is
+    one of BrainCog's surrogates; most neurons give it alpha 2 whatever its own default, and `alpha` overrides
     that. `surrogate` puts one of this project's in its place. An alpha that BrainCog's surrogate gives no
-    gradient does not ask for one. The membrane is float32 at least. Noise is drawn while training; in eval mode
-    its mean stands in. BrainCog's spikes are float32, and so, in float64 too, are the gradients through them.
+    gradient does not ask for one. The membrane is float32 at least. Noise is drawn while training; in eval
+    mode its mean stands in. BrainCog's spikes are float32, and so, in float64 too, are the gradients through
+    them.
 
     Raises UserError for a class that can't be a layer, with the reason, and for arguments that can't work.
     """
@@ -289,8 +290,8 @@ register.family("node", PREFIX, neuron_names, _builder, source=_SOURCE)
 
 
 # -- our nodes in BrainCog's networks ----------------------------------------------------------------------
-# What a network may hand its nodes: what our nodes take, what BaseNode does, and what is for BrainCog's own neurons,
-# with the value that asks for nothing.
+# What a network may hand its nodes: what our nodes take, what BaseNode does, and what is for BrainCog's own
+# neurons, with the value that asks for nothing.
 _TAKEN = ("step", "threshold", "tau")
 _SHAPING = ("step", "layer_by_layer", "n_groups", "requires_fp")
 _FOREIGN = {"act_fun": None, "v_reset": 0.0, "dt": 1.0, "mem_detach": False, "sigmoid_thres": False}
@@ -298,7 +299,7 @@ _FOREIGN |= {"requires_thres_grad": False, "requires_mem": False}
 
 
 class _ZooNode:
-    """The part of `braincog_node`'s classes that needs no BrainCog; they derive from BrainCog's BaseNode too."""
+    """The part of `braincog_node`'s classes that needs no BrainCog; they derive from its BaseNode too."""
 
     node_spec: Spec
 
@@ -321,7 +322,7 @@ class _ZooNode:
         return f"braincog_node({str(self.node_spec)!r})"
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[B, ...] for one step, or with layer_by_layer (n_groups) all steps as BrainCog flattens them -> the same.
+        """[B, ...], or with layer_by_layer (n_groups) all steps as BrainCog flattens them -> the same shape.
 
         A node here takes a whole sequence. So what came since the last reset is kept and run again with what
         comes now: exact, with its gradients, at T^2 / 2 of the work step by step; layer_by_layer runs once.

@@ -15,7 +15,6 @@ from collections import Counter, OrderedDict
 from pathlib import Path
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
 
@@ -145,9 +144,10 @@ def _verified(path):
     try:
         tensors = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    except (safetensors.SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
+    except Exception as error:  # whatever the package makes of a file that is none
         kind = "truncated or damaged" if data[8:9] == b"{" else "not a safetensors file"
-        raise CheckpointError(f"{path}: {kind} ({str(error).splitlines()[0]})") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise CheckpointError(f"{path}: {kind} ({reason})") from error
     metadata = header.get("__metadata__") or {}
     if "state" not in metadata or "sha256" not in metadata:
         raise CheckpointError(f"{path}: a safetensors file, but not a checkpoint of this project")
@@ -267,9 +267,11 @@ def _unpacked(node, tensors):
         return tensors[content].numpy()
     if kind == "tensor":
         name, order = content
-        if order is not None and tensors[name].is_contiguous():
+        if order is not None:
             back = sorted(range(len(order)), key=order.__getitem__)
-            tensors[name] = tensors[name].permute(order).contiguous().permute(back)
+            laid_out = tensors[name].permute(order).clone(memory_format=torch.contiguous_format).permute(back)
+            if laid_out.stride() != tensors[name].stride():  # else it has been here before, from a tied place
+                tensors[name] = laid_out
         return tensors[name]
     value = _DICTS[kind]({_unpacked(key, tensors): _unpacked(item, tensors) for key, item in content})
     if "metadata" in node:

@@ -82,7 +82,9 @@ class Settings:
     output: str = _setting("runs", "run", "folder that gets one folder a run", result=False)
     resume: str | None = _setting(None, "run", "auto, a run's folder, or a checkpoint", result=False)
     eval: bool = _setting(False, "run", "only test what --resume names", result=False)
-    recipe: str | None = _setting(None, "run", "recipe name, or none (default: the model's and data set's)", result=False)
+    recipe: str | None = _setting(
+        None, "run", "recipe name, or none (default: the model's and data set's)", result=False
+    )
     config: str | None = _setting(None, "run", "YAML file of settings", result=False)
     plugin: tuple[str, ...] = _setting((), "run", "file or module that registers parts (repeatable)", result=False)
 

@@ -249,7 +249,9 @@ def load_weights(model: nn.Module, state: dict[str, Any], weights: str | None = 
         model.load_state_dict(state[weights])
     except (KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"the checkpoint is of {state.get('record', {}).get('spec')}, not of this model: {reason}") from None
+        raise UserError(
+            f"the checkpoint is of {state.get('record', {}).get('spec')}, not of this model: {reason}"
+        ) from None
 
 
 def _line(row: dict[str, Any], epochs: int) -> str:

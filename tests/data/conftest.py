@@ -1,4 +1,4 @@
-"""The real files are in ZOO_DATA, or in shared/data beside the repository; without, their tests are skipped."""
+"""The real files are in ZOO_DATA, or in shared/data beside the repository; without, their tests skip."""
 
 import os
 import subprocess

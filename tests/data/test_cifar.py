@@ -121,5 +121,5 @@ def test_a_foreign_pickle_is_never_loaded(tmp_path):
 def test_a_folder_in_place_of_a_file(tmp_path):
     (tmp_path / "test_batch").write_bytes(b"")
     (tmp_path / "batches.meta").mkdir()
-    with pytest.raises(UserError, match="batches.meta can't be read: Is a directory"):
+    with pytest.raises(UserError, match=r"batches.meta can't be read: Is a directory"):
         create("dataset", "cifar10", data_dir=str(tmp_path))

@@ -102,7 +102,7 @@ def test_missing(tmp_path, name):
 def test_one_file_missing(tmp_path):
     files = write_set(tmp_path / "Tiny" / "raw")
     (tmp_path / "Tiny" / "raw" / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(UserError, match="t10k-labels-idx1-ubyte.gz is missing: pass --data-dir"):
+    with pytest.raises(UserError, match=r"t10k-labels-idx1-ubyte.gz is missing: pass --data-dir"):
         idx_splits("tiny", source_of(files), (), str(tmp_path), download=False)
 
 
@@ -154,14 +154,14 @@ def test_damaged_gz(tmp_path, spoil):
 def test_label_out_of_range(tmp_path):
     write_set(tmp_path)
     (tmp_path / f"{NAMES[1]}.gz").write_bytes(gzip.compress(idx(np.array([0, 1, 2, 3, 11, 5]))))
-    with pytest.raises(UserError, match="train-labels-idx1-ubyte.gz has the label 11, but there are 10"):
+    with pytest.raises(UserError, match=r"train-labels-idx1-ubyte.gz has the label 11, but there are 10"):
         read_split(tmp_path, "train", {}, 10)
 
 
 def test_counts_differ(tmp_path):
     write_set(tmp_path)
     (tmp_path / f"{NAMES[1]}.gz").write_bytes(gzip.compress(idx(np.arange(5))))
-    with pytest.raises(UserError, match="has 6 images, but .* has 5 labels"):
+    with pytest.raises(UserError, match=r"has 6 images, but .* has 5 labels"):
         read_split(tmp_path, "train", {}, 10)
 
 
@@ -196,7 +196,7 @@ def test_failed_download_leaves_nothing(mirror, tmp_path, fault):
     last = folder / f"{NAMES[3]}.gz"
     last.unlink() if fault == "missing" else last.write_bytes(last.read_bytes()[:-3])
     source = source_of(files) if fault == "no server" else source_of(files, url)
-    with pytest.raises(UserError, match="downloading Tiny into .* failed") as caught:
+    with pytest.raises(UserError, match=r"downloading Tiny into .* failed") as caught:
         idx_splits("tiny", source, (), str(tmp_path / "data"), download=True)
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "data").iterdir())

@@ -56,7 +56,7 @@ def test_empty_class_folder(imagenet):
     (imagenet / "train" / "n03").mkdir()
     (imagenet / "val" / "n03").mkdir()
     (imagenet / "train" / "n03" / "notes.txt").write_text("no image")
-    with pytest.raises(UserError, match="train/ must hold .* no valid file for the classes n03$"):
+    with pytest.raises(UserError, match=r"train/ must hold .* no valid file for the classes n03$"):
         create("dataset", "imnet", data_dir=str(imagenet))
 
 

@@ -101,7 +101,7 @@ def test_strides_ties_views_and_names(tmp_path):
     state = {
         "tied": [base, base.detach(), nn.Parameter(base)],
         "views": (base[2:5], base.view(4, 6), base[::2], base.view(4, 6).t(), base[:1].expand(3)),
-        "layout": [image, kernel, image.permute(3, 0, 1, 2)],
+        "layout": [image, kernel, image.permute(3, 0, 1, 2), kernel],
         "bits": [torch.tensor([1 + 2j]).conj(), torch.tensor([1 + 2j]).conj().imag],
         "a.b": torch.zeros(1), "a": {"b": torch.ones(1), 0: torch.ones(2), "0": torch.ones(3)},
         "__metadata__": torch.ones(4), "": {"": torch.ones(5)}, "\ud800": torch.ones(6),
@@ -113,6 +113,7 @@ def test_strides_ties_views_and_names(tmp_path):
     assert all(torch.equal(one, other) for one, other in zip(flat, loaded, strict=True))
     assert same(back["layout"], state["layout"]) and same(back[""], state[""])
     assert back["tied"][0] is back["tied"][1] is back["tied"][2] and same(back["tied"][0], base)
+    assert back["layout"][1] is back["layout"][3]
     assert len({tensor.untyped_storage().data_ptr() for tensor in loaded}) == len(loaded)
     back["tied"][0].add_(1)
 

@@ -1,0 +1,1 @@
+"""Measurements: models against other libraries, in one process, alternating."""

@@ -1,0 +1,277 @@
+"""A run's folder: its name, finding it again, its files after kills, full disks, and two processes at once."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from st_utils.errors import UserError
+from st_utils.training import run_folder
+from st_utils.training.run_folder import RunFolder, environment, write_atomic
+
+ROOT = Path(__file__).parents[2]
+IDENTITY = {"model": "spikformer(depth=2)", "dataset": "digits", "seed": 42, "lr": 1e-5, "betas": (0.9, 0.99), "ema": None}
+
+
+def one_line(error, *parts):
+    text = str(error.value)
+    assert "\n" not in text and all(str(part) in text for part in parts), text
+    return text
+
+
+def made(output, identity=IDENTITY, hint=None):
+    with RunFolder.create(output, identity, hint) as folder:
+        return folder
+
+
+def in_process(*lines):
+    code = "\n".join(["import os, sys, time", "from st_utils.training.run_folder import RunFolder", *lines])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def test_names_are_deterministic_and_numbered(tmp_path):
+    first, again, other = made(tmp_path / "a"), made(tmp_path / "b"), made(tmp_path / "a", {**IDENTITY, "seed": 7})
+    assert first.path.name == again.path.name and first.path.name.startswith("spikformer-depth-2-digits-42-")
+    assert len(first.path.name.rpartition("-")[2]) == 8 and other.path.name != first.path.name
+    assert [made(tmp_path / "a").path.name for _ in range(2)] == [f"{first.path.name}-2", f"{first.path.name}-3"]
+    hinted = made(tmp_path / "new" / "deep", hint="../QKFormer (é)/ " + "x" * 300).path
+    assert hinted.parent == tmp_path / "new" / "deep" and hinted.name.startswith("qkformer-x") and len(hinted.name) < 100
+    assert made(tmp_path, {"seed": 1}, hint="...").path.name.startswith("run-")
+    assert first.last == first.path / "last.safetensors" and first.best == first.path / "best.safetensors"
+
+
+def test_find_goes_by_the_recorded_identity(tmp_path, caplog):
+    assert RunFolder.find(tmp_path / "absent", IDENTITY) is None and RunFolder.find(tmp_path, IDENTITY) is None
+    folders = [made(tmp_path) for _ in range(11)]
+    made(tmp_path, {**IDENTITY, "lr": 2e-5}).path.rename(folders[0].path.with_name("elsewhere"))
+    found = RunFolder.find(tmp_path, dict(reversed(IDENTITY.items())))
+    assert found.path == folders[-1].path and found.identity == {**IDENTITY, "betas": [0.9, 0.99]}
+    found.path.rename(tmp_path / "renamed")
+    (tmp_path / "renamed").touch()
+    assert RunFolder.find(tmp_path, IDENTITY).path == tmp_path / "renamed"
+    assert RunFolder.find(tmp_path, {**IDENTITY, "seed": 42.0}) is None
+    (tmp_path / "renamed" / "args.yml").write_text("{broken")
+    (tmp_path / "stray").touch()
+    assert RunFolder.find(tmp_path, IDENTITY).path == folders[-2].path
+    assert len(caplog.messages) == 1 and "renamed" in caplog.text
+
+
+@pytest.mark.parametrize("content", [None, "", "[1]", "{", "a: 1", "identity: {}", b"\xff\x00"])
+def test_open_refuses_what_is_no_run(tmp_path, content):
+    if content is not None:
+        (tmp_path / "args.yml").write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(UserError) as error:
+        RunFolder.open(tmp_path)
+    one_line(error, tmp_path, "not a run's folder")
+
+
+def test_arguments_come_back(tmp_path):
+    folder = made(tmp_path)
+    args = {"model": "qkformer(embed_dim=256)", "lr": 1e-4, "data_dir": Path("data"), "clip": math.inf, "on": "yes"}
+    folder.write_args({**args, "sizes": (1, 2), "scale": np.float64(0.5), "n": {1: None}, "name": "naïve"})
+    recorded = yaml.safe_load((folder.path / "args.yml").read_bytes())
+    expected = {**args, "data_dir": "data", "sizes": [1, 2], "scale": 0.5, "n": {"1": None}, "name": "naïve"}
+    assert {key: recorded[key] for key in expected} == expected
+    assert RunFolder.find(tmp_path, IDENTITY).path == folder.path
+    with pytest.raises(TypeError):
+        folder.write_args({"x": object()})
+    assert yaml.safe_load((folder.path / "args.yml").read_bytes()) == recorded
+
+
+def test_metrics_survive_kills_and_resuming(tmp_path, caplog):
+    folder = made(tmp_path)
+    path = folder.path / "metrics.jsonl"
+    assert folder.read_metrics() == []
+    folder.truncate_metrics(3)
+    assert not path.exists()
+    for epoch in range(5):
+        folder.append_metrics({"epoch": epoch, "loss": 0.1 * epoch, "top1": torch.tensor(0.5)})
+    assert [json.loads(line) for line in path.read_text().splitlines()] == folder.read_metrics()
+    folder.truncate_metrics(2)
+    assert [row["epoch"] for row in folder.read_metrics()] == [0, 1, 2]
+    assert folder.read_metrics()[2] == {"epoch": 2, "loss": 0.2, "top1": 0.5} and not caplog.messages
+    with path.open("ab") as file:
+        file.write(b'{"epoch": 3, "lo')
+    assert len(folder.read_metrics()) == 3 and "line 4" in caplog.text
+    folder.append_metrics({"epoch": 3, "loss": math.nan})
+    caplog.clear()
+    assert folder.read_metrics()[3] == {"epoch": 3, "loss": None} and not caplog.messages
+    folder.append_metrics({"epoch": 2})  # a resumed run that did not truncate
+    assert [row["epoch"] for row in folder.read_metrics()] == [0, 1, 2]
+    folder.truncate_metrics(-1)
+    assert folder.read_metrics() == [] and path.exists()
+    for row, error in (({"loss": 1}, KeyError), ({"epoch": "1"}, TypeError), ({"epoch": 1, "x": {2}}, TypeError)):
+        with pytest.raises(error):
+            folder.append_metrics(row)
+    path.write_bytes(b'{"epoch": 0, "loss": NaN}\n\0\0\0\n[]\n{"epoch": true}\n{"epoch": 1}')
+    assert folder.read_metrics() == [{"epoch": 0, "loss": None}, {"epoch": 1}]
+    folder.append_metrics({"epoch": 2})
+    assert path.read_text() == '{"epoch": 0, "loss": null}\n{"epoch": 1}\n{"epoch": 2}\n'
+
+
+def test_a_summary_finishes_the_run(tmp_path):
+    folder = made(tmp_path)
+    path = folder.path / "summary.json"
+    for content in (None, "", '{"top1": 9', "[]", "\udcff".encode(errors="surrogateescape")):
+        if content is not None:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        assert not folder.finished and folder.read_summary() is None
+    folder.write_summary({"top1": np.float32(0.5), "firing_rate": math.nan, "seed": 42})
+    assert folder.finished and folder.read_summary() == {"top1": 0.5, "firing_rate": None, "seed": 42}
+    assert "NaN" not in path.read_text()
+
+
+def test_a_second_user_of_the_folder_is_refused(tmp_path):
+    with RunFolder.create(tmp_path, IDENTITY) as folder:
+        second = RunFolder.find(tmp_path, IDENTITY)
+        for write in (second.lock, lambda: second.append_metrics({"epoch": 0}), lambda: second.write_summary({})):
+            with pytest.raises(UserError) as error:
+                write()
+            one_line(error, folder.path, "in use")
+        assert second.read_metrics() == [] and not second.finished
+        other = in_process(f"RunFolder.open({str(folder.path)!r}).lock()")
+        assert other.wait() == 1
+        folder.lock()
+    with second:
+        second.append_metrics({"epoch": 0})
+
+
+def test_a_killed_process_frees_the_folder_and_its_leftovers_go(tmp_path):
+    worker = "if not os.fork(): print(os.getpid(), flush=True); time.sleep(60)"  # outlives its parent
+    holder = in_process(f"folder = RunFolder.create({str(tmp_path)!r}, dict(seed=1))", worker, "time.sleep(60)")
+    orphan = int(holder.stdout.readline())
+    folder = RunFolder.find(tmp_path, {"seed": 1})
+    (folder.path / ".last.safetensors.1-2.tmp").touch()
+    (folder.path / "notes.tmp").touch()
+    with pytest.raises(UserError, match="in use"):
+        folder.lock()
+    holder.kill()
+    holder.wait()
+    try:
+        with folder:
+            assert sorted(os.listdir(folder.path)) == [".lock", "args.yml", "notes.tmp"]
+    finally:
+        os.kill(orphan, 9)
+        holder.stdout.close()
+
+
+def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, caplog):
+    def unsupported(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(run_folder.fcntl, "flock", unsupported)
+    made(tmp_path).write_summary({})
+    assert "can't be locked" in caplog.text
+
+
+def test_many_processes_at_once_get_folders_of_their_own(tmp_path):
+    start = time.time() + 2.5
+    line = f"time.sleep(max(0, {start} - time.time())); print(RunFolder.create({str(tmp_path)!r}, dict(seed=1)).path.name)"
+    names = [process.communicate()[0] for process in [in_process(line) for _ in range(3)]]
+    assert len(set(names)) == 3 and len(os.listdir(tmp_path)) == 3
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("mounting a small file system is not permitted here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_keeps_what_was_there(full_disk):
+    folder = made(full_disk)
+    folder.write_args({"a": 1})
+    folder.append_metrics({"epoch": 0})
+    folder.write_summary({"top1": 1})
+    before = {path.name: path.read_bytes() for path in folder.path.iterdir()}
+    with open(full_disk / "filler", "wb", buffering=0) as filler, pytest.raises(OSError, match="No space"):
+        while True:
+            filler.write(b"0" * 4096)
+    writes = {
+        "args.yml": lambda: folder.write_args({"a": 2}),
+        "metrics.jsonl": lambda: folder.append_metrics({"epoch": 1}),
+        "summary.json": lambda: folder.write_summary({"top1": 2}),
+    }
+    for name, write in writes.items():
+        with pytest.raises(UserError) as error:
+            write()
+        one_line(error, folder.path / name, "No space left")
+    assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == before
+    with pytest.raises(UserError, match="No space left"):
+        RunFolder.create(full_disk, IDENTITY)
+    assert sorted(os.listdir(full_disk)) == sorted(["filler", folder.path.name])
+    (full_disk / "filler").unlink()
+    folder.append_metrics({"epoch": 1})
+
+
+def test_an_output_that_cannot_be_used_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(UserError) as error:
+            RunFolder.create(output, IDENTITY)
+        one_line(error, output)
+        with pytest.raises(UserError) as error:
+            RunFolder.find(output, IDENTITY)
+        one_line(error, output)
+    folder = made(tmp_path / "runs")
+    shutil.rmtree(folder.path)
+    with pytest.raises(UserError) as error:
+        folder.append_metrics({"epoch": 0})
+    one_line(error, folder.path)
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path):
+    path, seen = tmp_path / "file", []
+    write_atomic(path, [b"old"])
+
+    def chunks():
+        for part in (b"a" * 100_000, b"", memoryview(b"b" * 100_000)):
+            seen.append(path.read_bytes())
+            yield part
+
+    write_atomic(path, chunks(), before=lambda: seen.append(path.read_bytes()))
+    assert set(seen) == {b"old"} and path.read_bytes() == b"a" * 100_000 + b"b" * 100_000
+    assert os.listdir(tmp_path) == ["file"] and path.stat().st_mode & 0o777 == 0o666 & ~umask()
+
+
+def umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_the_environment_is_told(tmp_path, monkeypatch):
+    known = environment("cpu")
+    assert known["torch"] == torch.__version__ and known["python"] == sys.version.split()[0]
+    assert known["device"].startswith("cpu (") and set(known) == {"torch", "python", "commit", "device"}
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@example.org"]
+    monkeypatch.setattr(run_folder, "__file__", str(tmp_path / "part.py"))
+    assert environment("cpu")["commit"] is None
+    subprocess.run([*git, "init", "-q"], check=True)
+    (tmp_path / "part.py").touch()
+    (tmp_path / "other.py").touch()
+    subprocess.run([*git, "add", "other.py"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "one"], check=True)
+    assert environment("cpu")["commit"] is None  # inside a checkout, but not of this project
+    subprocess.run([*git, "add", "part.py"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "two"], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "absent"))
+    short = environment("cpu")["commit"]
+    assert commit.startswith(short) and 7 <= len(short) < 40
+    monkeypatch.setenv("PATH", "")
+    assert environment("cpu")["commit"] is None

@@ -1,0 +1,147 @@
+"""What every registered model keeps, whatever it is made of."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import zoo
+from registry import entry, names
+from st_utils.errors import UserError
+from tests.zoo.test_parts import images, missing_gradients
+
+SMALL = {"embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0}
+
+
+def small(name: str, **settings) -> torch.nn.Module:
+    """A model small enough for a test: the sizes that its signature has."""
+    params = entry("model", name).params
+    sizes = {key: value for key, value in SMALL.items() if key in params}
+    torch.manual_seed(0)
+    return zoo.create_model(name, img_size=32, step=2, **{**sizes, **settings})
+
+
+def frames(steps: int = 2, channels: int = 2) -> torch.Tensor:
+    return torch.poisson(torch.full((2, steps, channels, 32, 32), 0.5), generator=torch.Generator().manual_seed(0))
+
+
+def picture() -> torch.Tensor:
+    return torch.nn.functional.interpolate(images(), size=32)
+
+
+@pytest.mark.parametrize("name", names("model"))
+class TestEveryModel:
+    def test_images_and_frames(self, name):
+        assert small(name)(picture()).shape == (2, 10)
+        model = small(name, in_channels=2, num_classes=7)
+        assert model(frames()).shape == (2, 7)
+
+    def test_the_steps_average_to_the_logits(self, name):
+        model = small(name, in_channels=2).eval()
+        with torch.no_grad():
+            per_step = model(frames(), per_step=True)
+            assert per_step.shape == (2, 2, 10)
+            torch.testing.assert_close(per_step.mean(0), model(frames()))
+
+    def test_every_parameter_gets_a_finite_gradient(self, name):
+        model = small(name)
+        model(picture()).square().sum().backward()
+        assert missing_gradients(model) == []
+
+    def test_eval_is_deterministic_and_batch_invariant(self, name):
+        model = small(name).double()
+        x = picture().double()
+        with torch.no_grad():
+            for _ in range(10):
+                model.train()(x)
+            model.eval()
+            first = model(x)
+            assert torch.equal(first, model(x))
+            torch.testing.assert_close(first, torch.cat([model(x[:1]), model(x[1:])]), rtol=0, atol=1e-9)
+
+    def test_state_dict_round_trip(self, name):
+        model, other = small(name).eval(), small(name)
+        with torch.no_grad():
+            for p in other.parameters():
+                p.add_(1)
+            other.load_state_dict(model.state_dict())
+            assert torch.equal(model(picture()), other.eval()(picture()))
+
+    def test_its_specs_build_it_again(self, name):
+        model = small(name, num_classes=3)
+        shapes = {key: value.shape for key, value in model.state_dict().items()}
+        for spec in (model.spec, model.full_spec):
+            again = zoo.create_model(spec)
+            assert again.spec == model.spec
+            assert {key: value.shape for key, value in again.state_dict().items()} == shapes
+
+    def test_its_entry_says_what_it_is_and_where_from(self, name):
+        assert entry("model", name).doc
+        assert entry("model", name).source
+
+
+PUBLISHED_SIZES = [
+    # spec, parameters in use, of which at how many classes: the authors' class less what its forward never uses
+    ("spikformer", 9_324_730),
+    ("spikformer(num_classes=100)", 9_359_380),
+    ('spikformer(embed_dim=256, depth=2, num_heads=16, step=16, in_channels=2, img_size=128, '
+     'embedding=sps(pooling="1111"), attention=ssa(qkv_bias=false, scale=0.25))', 2_566_666),
+    ('spikformer(embed_dim=512, depth=8, num_heads=8, num_classes=1000, img_size=224, '
+     'embedding=sps(pooling="1111"), attention=ssa(qkv_bias=false))', 29_689_384),
+    ('spikformer(embed_dim=768, depth=8, num_heads=12, num_classes=1000, img_size=224, '
+     'embedding=sps(pooling="1111"), attention=ssa(qkv_bias=false))', 66_338_632),
+    ("sdt", 10_233_546 - 2 * 64),
+    ("sdt(embed_dim=256)", 2_567_082 - 2 * 64),
+    ("sdt(num_classes=100)", 10_279_716 - 2 * 64),
+    ("sdt(attention=statten)", 10_233_546 - 2 * 64),
+    ("sdt(embed_dim=256, attention=statten)", 2_567_082 - 2 * 64),
+    ('sdt(embed_dim=256, in_channels=2, step=16, img_size=64, attention=statten(chunk=4, events=true))',
+     2_566_794 - 2 * 64),
+    ('sdt(embed_dim=384, depth=8, num_classes=1000, img_size=224, embedding=ms_sps(pooling="1111"))',
+     16_816_536 - 8 * 64),
+    ('sdt(embed_dim=512, depth=8, num_classes=1000, img_size=224, embedding=ms_sps(pooling="1111"))',
+     29_689_896 - 8 * 64),
+    ('sdt(embed_dim=768, depth=8, num_classes=1000, img_size=224, embedding=ms_sps(pooling="1111"))',
+     66_339_144 - 8 * 64),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spec", "parameters"), PUBLISHED_SIZES)
+def test_parameter_counts_of_published_sizes(spec, parameters):
+    with torch.device("meta"):
+        model = zoo.create_model(spec)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def test_a_surrogate_goes_into_the_models_node():
+    assert zoo.create_model("spikformer", surrogate="atan(alpha=3)", **SMALL).spec.endswith(
+        "node=lif(surrogate=atan(alpha=3.0)), num_heads=2)"
+    )
+
+
+def test_frames_that_do_not_number_step_are_refused():
+    with pytest.raises(UserError, match="4 frames and the model step=2"):
+        small("spikformer", in_channels=2)(frames(4))
+
+
+def test_drop_path_drops_whole_samples_at_all_steps():
+    model = small("spikformer", drop_path=0.9, depth=2)
+    drop = model.blocks[1].attention.drop_path.train()
+    torch.manual_seed(0)
+    dropped = drop(torch.ones(4, 200, 3))
+    kept = (dropped != 0).flatten(2).any(-1)
+    assert torch.equal(kept, kept[:1].expand(4, -1))
+    assert 5 < kept[0].sum() < 45
+    assert dropped.max() == pytest.approx(10)
+
+
+def test_published_weights_are_taken_strictly():
+    model = small("sdt")
+    with pytest.raises(UserError, match="nothing for embedding"):
+        zoo.load_published(model, {})
+    with pytest.raises(UserError, match="head.extra has no place here"):
+        zoo.load_published(model, {"head.extra": torch.zeros(1)})
+    with pytest.raises(UserError, match=r"head.weight is \[3, 3\], head.weight is \[10, 16\]"):
+        zoo.load_published(model, {"head.weight": torch.zeros(3, 3)})
+    with pytest.raises(UserError, match="ViT has no published weights"):
+        zoo.load_published(small("vit"), {})
