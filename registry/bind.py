@@ -69,7 +69,7 @@ def coerce(value: Any, param: Param) -> Any:
 
 def nearest(name: str, choices: Iterable[str]) -> str:
     """`; did you mean ...?` with the nearest of the choices, or nothing."""
-    by_lower = {choice.lower(): choice for choice in choices}
+    by_lower = {choice.lower(): choice for choice in reversed(list(choices))}  # the first of equals wins
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
 

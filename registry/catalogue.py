@@ -20,7 +20,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "embedding": ("in_channels", "embed_dim", "img_size", "step", "node"),
     "attention": ("dim", "num_heads", "step", "node"),
     "mlp": ("dim", "mlp_ratio", "step", "node"),
-    "node": ("step",),
+    "node": ("step", "channel"),
     "surrogate": (),
     "model": ("num_classes", "in_channels", "img_size", "step"),
     "dataset": ("data_dir", "download"),

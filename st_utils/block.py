@@ -21,11 +21,13 @@ class Residual(nn.Module):
     branch sees spikes (MS-ResNet, arXiv:2112.08954; SDT).
     """
 
-    def __init__(self, branch: nn.Module, node: str | Spec, step: int, shortcut: Shortcut, drop_path: float = 0.0):
+    def __init__(
+        self, branch: nn.Module, dim: int, node: str | Spec, step: int, shortcut: Shortcut, drop_path: float = 0.0
+    ):
         super().__init__()
         self.shortcut = shortcut
         self.branch = branch
-        self.node = build_node(node, step)
+        self.node = build_node(node, step, dim)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,5 +55,5 @@ class Block(nn.Sequential):
         mlp_node = node if mlp_node is None else mlp_node
         mixer = create("attention", attention, dim=dim, num_heads=num_heads, step=step, node=node)
         channels = create("mlp", mlp, dim=dim, mlp_ratio=mlp_ratio, step=step, node=mlp_node)
-        self.attention = Residual(mixer, node, step, shortcut, drop_path)
-        self.mlp = Residual(channels, mlp_node, step, shortcut, drop_path)
+        self.attention = Residual(mixer, dim, node, step, shortcut, drop_path)
+        self.mlp = Residual(channels, dim, mlp_node, step, shortcut, drop_path)

@@ -44,7 +44,7 @@ class ConvNormNode(ConvNorm):
         bias: bool = False,
     ):
         super().__init__(in_channels, out_channels, kernel, stride, bias)
-        self.node = build_node(node, step)
+        self.node = build_node(node, step, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.node(super().forward(x))

@@ -29,13 +29,13 @@ class SpikingTransformer(nn.Module):
         self.encoder = create("encoder", encoder, step=step)
         self.embedding = embedding
         self.blocks = nn.Sequential(*blocks)
-        self.head_node = build_node(head_node, step) if head_node is not None else nn.Identity()
+        self.head_node = build_node(head_node, step, dim) if head_node is not None else nn.Identity()
         self.head = nn.Linear(dim, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
         """What the head sees, `[T, B, D]`: the mean over tokens, through the head's neuron where it has one."""
         tokens = self.blocks(self.embedding(self.encoder(x)))
-        return self.head_node(tokens.mean((-2, -1)))
+        return self.head_node(tokens.mean((-2, -1), keepdim=True)).flatten(2)
 
     def forward(self, x: Tensor, per_step: bool = False) -> Tensor:
         logits = self.head(self.features(x))

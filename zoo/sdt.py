@@ -11,6 +11,7 @@ from registry import Spec, create, register
 from st_utils.block import Block
 from st_utils.errors import UserError
 from st_utils.layer import ConvNorm, init_trunc_normal
+from st_utils.node.base import build_node
 from st_utils.transformer import SpikingTransformer, drop_path_rates
 from zoo.published import Published, square
 
@@ -137,7 +138,7 @@ class _HalvesMLP(nn.Module):
     def __init__(self, dim: int, node: str, step: int):
         super().__init__()
         self.branch = create("mlp", "mlp", dim=dim, mlp_ratio=1.0, step=step, node=node)
-        self.node = create("node", node, step=step)
+        self.node = build_node(node, step, dim)
 
     def forward(self, x):
         x = x + ConvNorm.forward(self.branch.fc1, self.node(x))

@@ -26,7 +26,7 @@ class QKVAttention(nn.Module):
         self.q = ConvNormNode(dim, dim, node, step, bias=qkv_bias)
         self.k = ConvNormNode(dim, dim, node, step, bias=qkv_bias)
         self.v = ConvNormNode(dim, dim, node, step, bias=qkv_bias)
-        self.attn_node = build_node(node, step, threshold=attn_threshold)
+        self.attn_node = build_node(node, step, dim, threshold=attn_threshold)
         self.proj = ConvNorm(dim, dim, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -26,9 +26,7 @@ with warnings.catch_warnings():  # timm 0.5.4 scripts functions on import, which
 
 logger = logging.getLogger(__name__)
 
-POLICY = re.compile(
-    r"rand(-(m|n|mmax)\d+|-mstd\d+(\.\d+)?|-inc1|-w0)*|(original|originalr|v0|v0r)(-mstd\d+(\.\d+)?)?"
-)
+POLICY = re.compile(r"rand(-(m|n|mmax)\d+|-mstd\d+(\.\d+)?|-inc1|-w0)*|(original|originalr|v0|v0r)(-mstd\d+(\.\d+)?)?")
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest", "random")
 ERASE_MODES = ("const", "rand", "pixel")
 
@@ -157,9 +155,7 @@ class Normalise:
         self.std = torch.tensor(std).view(-1, 1, 1)
         self.erase = None
         if augment and augment.re_prob:
-            self.erase = RandomErasing(
-                augment.re_prob, mode=augment.re_mode, max_count=augment.re_count, device="cpu"
-            )
+            self.erase = RandomErasing(augment.re_prob, mode=augment.re_mode, max_count=augment.re_count, device="cpu")
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         images = pixels.float().div_(255).sub_(self.mean).div_(self.std)

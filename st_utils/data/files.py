@@ -21,7 +21,7 @@ def find_folder(name: str, data_dir: str, places: Sequence[str], files: Iterable
         if any((root / place / file).is_file() for file in files):
             return root / place
     raise UserError(
-        f"{name}: {root}/{files[0]} is missing (looked in {', '.join(places)} too): "
+        f"{name}: {root / places[0] / files[0]} is missing (looked in {', '.join(places[1:])} there too): "
         f"pass --data-dir DIR where DIR holds it, or --download"
     )
 
@@ -37,8 +37,7 @@ def read_file(path: Path, md5: str | None = None) -> bytes:
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if md5 and found != md5:
         raise UserError(
-            f"{path} is damaged or not the official file (md5 {found}, expected {md5}): "
-            f"replace it, or pass --download"
+            f"{path} is damaged or not the official file (md5 {found}, expected {md5}): replace it, or pass --download"
         )
     return data
 

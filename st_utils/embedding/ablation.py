@@ -35,7 +35,7 @@ class ViTEmbed(nn.Module):
             raise UserError(f"vit_embed: an image of {height} x {width} does not divide into patches of {patch}")
         self.size = (height, width)
         self.conv = nn.Conv2d(in_channels, embed_dim, patch, patch)
-        self.node = build_node(node, step)
+        self.node = build_node(node, step, embed_dim)
         self.position = nn.Parameter(torch.zeros(embed_dim, height // patch, width // patch))
 
     def forward(self, x: Tensor) -> Tensor:

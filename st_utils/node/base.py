@@ -73,8 +73,12 @@ class IntegrateAndFire(Node):
         return f"threshold={self.threshold}, v_reset={self.v_reset}, surrogate={self.surrogate.spec}"
 
 
-def build_node(node: str | Spec, step: int, **settings: float) -> nn.Module:
-    """Build a node for a place in a model; `settings` (a threshold, say) that the neuron has are set there."""
+def build_node(node: str | Spec, step: int, channel: int | None = None, **settings: float) -> nn.Module:
+    """Build a node for a place in a model where it sees `[T, B, channel, ...]`.
+
+    `settings` (a threshold, say) are the place's own: they are set where the neuron has them.
+    """
     spec = parse(node)
     known = entry("node", spec).params
-    return create("node", spec.replace(**{k: v for k, v in settings.items() if k in known}), step=step)
+    spec = spec.replace(**{k: v for k, v in settings.items() if k in known})
+    return create("node", spec, step=step, **({"channel": channel} if channel else {}))

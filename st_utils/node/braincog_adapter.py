@@ -211,9 +211,7 @@ class BrainCogNode(nn.Module):
             raise UserError(f"{PREFIX}{name} {mistake}")
         self.neuron = self._build(**bound.arguments)
 
-    def _mistake(
-        self, usual: str, *, alpha: float | None, surrogate: Any, act_fun: str, **args: Any
-    ) -> str | None:
+    def _mistake(self, usual: str, *, alpha: float | None, surrogate: Any, act_fun: str, **args: Any) -> str | None:
         lowest = 1 if "PLIF" in self.name else 0
         if args.get("tau", 2) <= lowest and self.name != "LIFSTDPNode":
             return f"needs tau over {lowest}, not {args['tau']}"
@@ -221,6 +219,8 @@ class BrainCogNode(nn.Module):
             return "holds convolutions over its input's channels: write channel=<their number>"
         if surrogate is not None and (alpha is not None or act_fun != usual):
             return "has surrogate in place of act_fun and alpha: give the one or the others"
+        if alpha is not None and alpha <= 0:
+            return f"needs alpha over 0, not {alpha}"
         if alpha is not None and act_fun not in _ALPHA_READ:
             return f"reads no alpha with {act_fun}; surrogates that do: {', '.join(_ALPHA_READ)}"
         return None
@@ -285,8 +285,7 @@ def _builder(name: str) -> Callable[..., BrainCogNode]:
     return build
 
 
-_SOURCE = f"BrainCog {VERSION}, braincog/base/node/node.py"
-register.family("node", PREFIX, neuron_names, _builder, source=_SOURCE)
+register.family("node", PREFIX, neuron_names, _builder, source=f"BrainCog {VERSION}")
 
 
 # -- our nodes in BrainCog's networks ----------------------------------------------------------------------
@@ -307,9 +306,7 @@ class _ZooNode:
         for key, neutral in _FOREIGN.items():
             said = "surrogate" if key == "act_fun" else key
             if settings.get(key, neutral) != neutral and said not in self.node_spec.args:
-                raise UserError(
-                    f"{self._call()} takes no {key} from the network: put {said} in the spec if it has it"
-                )
+                raise UserError(f"{self._call()} takes no {key} from the network: put {said} in the spec if it has it")
         super().__init__(**{key: settings[key] for key in _SHAPING if key in settings})
         del self.threshold  # BaseNode's parameter, which nothing would read
         known = entry("node", self.node_spec).params
@@ -329,9 +326,7 @@ class _ZooNode:
         """
         whole = self.layer_by_layer or self.groups != 1
         if whole and not self.step_known:  # BrainCog's own neurons would take 8 in silence
-            raise UserError(
-                "this network does not tell its nodes the number of steps: braincog_node(spec, step=T)"
-            )
+            raise UserError("this network does not tell its nodes the number of steps: braincog_node(spec, step=T)")
         now = self.rearrange2node(inputs) if whole else inputs.unsqueeze(0)
         if self._past is None:
             self._past, self._fired, earlier = now, now.new_empty(0, *now.shape[1:]), 0

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from registry import register
+from st_utils.errors import UserError
 
 
 class Surrogate:
@@ -24,7 +25,7 @@ class Surrogate:
 
     def __init__(self, alpha: float = 1.0, strict: bool = False):
         if alpha <= 0:
-            raise ValueError(f"a surrogate's alpha must be above 0, not {alpha}")
+            raise UserError(f"a surrogate's alpha must be above 0, not {alpha}")
         self.alpha, self.strict = alpha, strict
 
     def gradient(self, u: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class Triangle(QGate):
 
     def __init__(self, width: float = 1.0, strict: bool = False):
         if width <= 0:
-            raise ValueError(f"the triangle's width must be above 0, not {width}")
+            raise UserError(f"the triangle's width must be above 0, not {width}")
         super().__init__(1 / width, strict)
 
 

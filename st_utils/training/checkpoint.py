@@ -174,7 +174,7 @@ def _description(tensor):
 
 
 def _bytes(tensor):
-    """A contiguous tensor's bytes (torch calls one element contiguous whatever its stride, hence as_strided)."""
+    """A contiguous tensor's bytes; as_strided, since one element counts as contiguous whatever its stride."""
     return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy()
 
 

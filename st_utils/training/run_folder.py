@@ -35,17 +35,15 @@ _folders = weakref.WeakSet()
 
 
 class RunFolder:
-    """One run's folder, from `create`, `find` or `open`. Writing to it takes its lock, reading does not.
+    """One run's folder, from `create`, `find` or `open`; `last` and `best` are its checkpoints' paths.
 
-    `path` is the folder, `identity` what determines the result, `last` and `best` are checkpoints' paths. The
-    lock is held until `close()`, the end of a `with` block or the end of the process, however that comes.
+    Writing takes its lock, which `close()`, the end of a `with` block or of the process releases; reading does not.
     """
 
     def __init__(self, path, identity, created):
         self.path = Path(path)
         self.last, self.best = self.path / "last.safetensors", self.path / "best.safetensors"
-        self.identity = identity
-        self._created = created
+        self.identity, self._created = identity, created
         self._metrics, self._summary = self.path / "metrics.jsonl", self.path / "summary.json"
         self._lock = None
         _folders.add(self)
@@ -79,7 +77,7 @@ class RunFolder:
     @classmethod
     def find(cls, output, identity):
         """The newest folder under `output` whose args.yml records this identity, or None."""
-        found, wanted = [], _canonical(_plain(identity))
+        found = []
         try:
             paths = sorted(Path(output).iterdir())
         except FileNotFoundError:
@@ -87,23 +85,27 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"cannot look for runs in {output}: {error.strerror}") from error
         for path in paths:
-            if os.path.exists(path / "args.yml"):
-                try:
-                    found.append(cls.open(path))
-                except UserError as error:
-                    _log.warning("%s", error)
-        matching = [folder for folder in found if _canonical(folder.identity) == wanted]
-        return max(matching, key=lambda folder: folder._created, default=None)
+            try:
+                found.append(cls.open(path))
+            except UserError as error:
+                _log.log(logging.WARNING if os.path.exists(path / "args.yml") else logging.DEBUG, "%s", error)
+        found = [folder for folder in found if not folder.differences(identity)]
+        return max(found, key=lambda folder: folder._created, default=None)
 
     @classmethod
     def open(cls, path):
         """The run's folder at `path`. Raises UserError when that is not one."""
         try:
             args = yaml.safe_load((Path(path) / "args.yml").read_bytes())
-            return cls(path, args["identity"], str(args["created"]))
+            return cls(path, dict(args["identity"]), str(args["created"]))
         except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise UserError(f"{path} is not a run's folder: no usable args.yml ({reason})") from error
+
+    def differences(self, identity):
+        """The names of what is otherwise in `identity` than in the recorded one: [] for the same run."""
+        ours, theirs = self.identity, _plain(identity)
+        return [name for name in {**ours, **theirs} if _canonical(ours.get(name)) != _canonical(theirs.get(name))]
 
     @property
     def finished(self):
@@ -186,16 +188,14 @@ class RunFolder:
     def write_summary(self, summary):
         """Write summary.json, which finishes the run. A number that is not finite becomes null."""
         self.lock()
-        text = json.dumps(_plain(summary, finite=True), indent=2, allow_nan=False)
-        write_atomic(self._summary, [text.encode() + b"\n"])
+        write_atomic(self._summary, [json.dumps(_plain(summary, finite=True), indent=2).encode() + b"\n"])
 
     def read_summary(self):
         """The summary, or None when there is no valid one."""
-        try:
+        with contextlib.suppress(OSError, ValueError):
             summary = json.loads(self._summary.read_bytes())
-        except (OSError, ValueError):
-            return None
-        return summary if isinstance(summary, dict) else None
+            return summary if isinstance(summary, dict) else None
+        return None
 
 
 def environment(device=None):
@@ -216,12 +216,12 @@ def environment(device=None):
 def _git(*words):
     """Git's answer in this file's folder, or None. Installed, that may lie in somebody else's checkout."""
     settings = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "-C", str(Path(__file__).parent), *words]
+    command = ["git", "-C", Path(__file__).parent, *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, env=settings, check=True)
+        return done.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
 
 
 def _processor():
@@ -279,14 +279,13 @@ os.register_at_fork(after_in_child=lambda: [folder.close() for folder in list(_f
 
 
 def _folder_name(identity, hint):
-    if hint is None:
-        hint = "-".join(str(identity[key]) for key in ("model", "dataset", "seed") if key in identity)
+    hint = hint or "-".join(str(identity[key]) for key in ("model", "dataset", "seed") if key in identity)
     hint = re.sub(r"[^a-z0-9._]+", "-", hint.lower())[:80].strip("-._") or "run"
     return f"{hint}-{hashlib.sha256(_canonical(identity).encode()).hexdigest()[:8]}"
 
 
-def _canonical(identity):
-    return json.dumps(identity, sort_keys=True)
+def _canonical(value):
+    return json.dumps(value, sort_keys=True)  # unlike ==, tells 1 from 1.0 and true, and finds nan the same as nan
 
 
 def _epoch(row):

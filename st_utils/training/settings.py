@@ -11,7 +11,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,8 +90,8 @@ class Settings:
 
     def identity(self) -> dict[str, Any]:
         """The settings that determine a run's result, in plain values."""
-        chosen = asdict(self)
-        return {f.name: chosen[f.name] for f in fields(self) if f.metadata["result"]}
+        chosen = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["result"]}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()}
 
 
 PARAMS: dict[str, Param] = {

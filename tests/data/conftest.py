@@ -62,6 +62,4 @@ def small(request: pytest.FixtureRequest) -> DataSet:
     channels = request.param
     shape = (12, 12) if channels == 1 else (12, 12, 3)
     mean, std = (0.4,) * channels, (0.25,) * channels
-    return DataSet(
-        "small", noise(40, shape), noise(10, shape, seed=1), 3, channels, 12, mean, std, tuple("abc")
-    )
+    return DataSet("small", noise(40, shape), noise(10, shape, seed=1), 3, channels, 12, mean, std, tuple("abc"))

@@ -10,9 +10,7 @@ from st_utils.data import Augment, build_loaders, first_per_class
 from st_utils.data.loader import seeded
 from st_utils.errors import UserError
 
-STRONG = Augment(
-    auto_augment="rand-m9-n2-mstd0.5-inc1", hflip=0.5, crop_padding=2, re_prob=0.5, interpolation="random"
-)
+STRONG = Augment(auto_augment="rand-m9-n2-mstd0.5-inc1", hflip=0.5, crop_padding=2, re_prob=0.5, interpolation="random")
 JITTER = Augment(color_jitter=0.4, scale=(0.3, 1.0))
 ERASE = Augment(re_prob=0.5)
 

@@ -72,15 +72,11 @@ def write_set(folder: Path, like: type[datasets.CIFAR10], classes: int) -> type[
 
     names = {like.meta["key"]: [f"class {i}" for i in range(classes)]}
     meta_file, meta_md5 = write(like.meta["filename"], names)
-    lists = {
-        split: [batch(name) for name, _ in getattr(like, split)] for split in ("train_list", "test_list")
-    }
+    lists = {split: [batch(name) for name, _ in getattr(like, split)] for split in ("train_list", "test_list")}
     return type("Tiny", (like,), {**lists, "meta": {**like.meta, "filename": meta_file, "md5": meta_md5}})
 
 
-@pytest.mark.parametrize(
-    ("like", "classes", "count"), [(datasets.CIFAR10, 10, 20), (datasets.CIFAR100, 100, 4)]
-)
+@pytest.mark.parametrize(("like", "classes", "count"), [(datasets.CIFAR10, 10, 20), (datasets.CIFAR100, 100, 4)])
 def test_layouts(tmp_path, like, classes, count):
     source = write_set(tmp_path / like.base_folder, like, classes)
     for place in (tmp_path, tmp_path / like.base_folder):

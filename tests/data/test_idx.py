@@ -92,9 +92,7 @@ def test_mnist_is_not_taken_for_fashion(real_data):
 
 @pytest.mark.parametrize("name", ["mnist", "fashion"])
 def test_missing(tmp_path, name):
-    with pytest.raises(
-        UserError, match=r"train-images-idx3-ubyte.gz is missing .*--data-dir DIR.*--download"
-    ):
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz is missing .*--data-dir DIR.*--download"):
         create("dataset", name, data_dir=str(tmp_path / "nowhere"))
     assert not list(tmp_path.iterdir())
 

@@ -84,9 +84,7 @@ def test_damaged_photo_is_one_line(imagenet, workers, fault, monkeypatch):
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[:1500] if fault == "truncated" else b"hello")
     _, test = build_loaders(create("dataset", "imnet", data_dir=str(imagenet)), 32, 2, workers=workers)
-    with pytest.raises(
-        UserError, match=f"^{path} can't be read as an image .*: replace or remove it$"
-    ) as caught:
+    with pytest.raises(UserError, match=f"^{path} can't be read as an image .*: replace or remove it$") as caught:
         list(test)
     assert "\n" not in str(caught.value)
 
@@ -106,9 +104,7 @@ def test_real_tiny_imagenet(real_data):
     assert all(data.train[i][0].mode == "RGB" for i in range(150))
 
 
-@pytest.mark.parametrize(
-    ("spec", "message"), [("folder", "fewer than 5"), ("folder(holdout=1)", "holdout is 1")]
-)
+@pytest.mark.parametrize(("spec", "message"), [("folder", "fewer than 5"), ("folder(holdout=1)", "holdout is 1")])
 def test_folder_mistakes(tmp_path, spec, message):
     write_photos(tmp_path / "cats", 6)
     write_photos(tmp_path / "dogs", 2)

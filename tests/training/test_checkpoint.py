@@ -1,10 +1,11 @@
-"""Checkpoints come back exactly, or not at all: damage, full disks and kills at any moment."""
+"""Checkpoints come back exactly or not at all: damage, refused writes, kills. (Full disks: test_run_folder.)"""
 
 import collections
+import contextlib
 import copy
-import json
 import math
 import os
+import pickle
 import random
 import resource
 import struct
@@ -31,7 +32,8 @@ def same(one, other):
         return False
     if isinstance(one, torch.Tensor):
         described = [(item.dtype, item.shape, item.stride()) for item in (one, other)]
-        return described[0] == described[1] and torch.equal(raw(one), raw(other))
+        raw = [item.contiguous().reshape(-1).view(torch.uint8) for item in (one, other)]
+        return described[0] == described[1] and torch.equal(*raw)
     if isinstance(one, np.ndarray):
         return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
     if isinstance(one, dict):
@@ -43,24 +45,23 @@ def same(one, other):
     return one == other
 
 
-def raw(tensor):
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
-
-
 def tiny(epoch=0):
-    return {"epoch": epoch, "w": torch.full((3,), float(epoch)), "n": {1: torch.tensor(epoch)}, "é": (epoch / 3,)}
+    return {"epoch": epoch, "w": torch.full((3,), epoch / 7), "é": {1: torch.tensor(epoch)}, "t": (epoch / 3,)}
 
 
-def one_line(error, *parts):
-    text = str(error.value)
-    assert "\n" not in text and all(str(part) in text for part in parts), text
-    return text
+def two_saves(folder):
+    save_rotating(folder, "last", tiny(1))
+    save_rotating(folder, "last", tiny(2))
 
 
-DTYPES = [*checkpoint._DTYPES]
+@contextlib.contextmanager
+def refused(kind, *parts):
+    with pytest.raises(kind) as error:
+        yield
+    assert "\n" not in str(error.value) and all(str(part) in str(error.value) for part in parts), error.value
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", [*checkpoint._DTYPES], ids=str)
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (1,), (2, 3, 5)], ids=str)
 def test_every_dtype_and_shape_comes_back(tmp_path, dtype, shape):
     count = math.prod(shape) * dtype.itemsize
@@ -81,17 +82,12 @@ def test_plain_values_come_back_with_their_types(tmp_path):
         "kinds": [collections.OrderedDict(b=1, a=2), collections.Counter({30: 2, 60: 1})],
         "array": np.arange(6, dtype=np.uint32)[::2],
     }
+    state["random"] = [random.getstate(), np.random.get_state(), torch.get_rng_state()]
+    state["random"].append(np.random.default_rng(7).bit_generator.state)
     save(tmp_path / "c", state)
     assert same(load(tmp_path / "c"), state)
     save(tmp_path / "c", {"a": np.float64(0.1), "b": np.int64(3), "c": np.bool_(True)})
     assert same(load(tmp_path / "c"), {"a": 0.1, "b": 3, "c": True})
-
-
-def test_generators_states_come_back(tmp_path):
-    state = {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()}
-    state["generator"] = np.random.default_rng(7).bit_generator.state
-    save(tmp_path / "c", state)
-    assert same(load(tmp_path / "c"), state)
 
 
 def test_strides_ties_views_and_names(tmp_path):
@@ -103,40 +99,36 @@ def test_strides_ties_views_and_names(tmp_path):
         "views": (base[2:5], base.view(4, 6), base[::2], base.view(4, 6).t(), base[:1].expand(3)),
         "layout": [image, kernel, image.permute(3, 0, 1, 2), kernel],
         "bits": [torch.tensor([1 + 2j]).conj(), torch.tensor([1 + 2j]).conj().imag],
-        "a.b": torch.zeros(1), "a": {"b": torch.ones(1), 0: torch.ones(2), "0": torch.ones(3)},
-        "__metadata__": torch.ones(4), "": {"": torch.ones(5)}, "\ud800": torch.ones(6),
-    }  # fmt: skip
+        "a.b": torch.zeros(1),
+        "a": {"b": torch.ones(1), 0: torch.ones(2), "0": torch.ones(3)},
+        "names": {"__metadata__": torch.ones(4), "": {"": torch.ones(5)}, "\ud800": torch.ones(6)},
+        "__metadata__": torch.ones(7),
+    }
     save(tmp_path / "c", state)
     back = load(tmp_path / "c")
-    flat = [*state["views"], *state["bits"], state["a.b"], *state["a"].values(), state["__metadata__"], state["\ud800"]]
-    loaded = [*back["views"], *back["bits"], back["a.b"], *back["a"].values(), back["__metadata__"], back["\ud800"]]
-    assert all(torch.equal(one, other) for one, other in zip(flat, loaded, strict=True))
-    assert same(back["layout"], state["layout"]) and same(back[""], state[""])
-    assert back["tied"][0] is back["tied"][1] is back["tied"][2] and same(back["tied"][0], base)
+    for one, other in zip([*state["views"], *state["bits"]], [*back["views"], *back["bits"]], strict=True):
+        assert torch.equal(one, other) and other.untyped_storage().nbytes() == other.nbytes
+    assert all(same(state[key], back[key]) for key in ("layout", "a.b", "a", "names", "__metadata__"))
     assert back["layout"][1] is back["layout"][3]
-    assert len({tensor.untyped_storage().data_ptr() for tensor in loaded}) == len(loaded)
-    back["tied"][0].add_(1)
-
-
-def training(seed=0):
-    torch.manual_seed(seed)
-    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 3))
-    model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    return model, optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 3])
-
-
-def steps(parts, count):
-    model, optimizer, scheduler = parts
-    for _ in range(count):
-        optimizer.zero_grad()
-        model(torch.randn(5, 2, 6, 6)).square().mean().backward()
-        optimizer.step()
-        scheduler.step()
+    assert back["tied"][0] is back["tied"][1] is back["tied"][2] and same(back["tied"][0].add_(1), base + 1)
 
 
 def test_training_goes_on_to_the_same_bits(tmp_path):
-    whole = training()
+    def training(seed):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 3))
+        optimizer = torch.optim.AdamW(model.to(memory_format=torch.channels_last).parameters(), lr=1e-2)
+        return model, optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 3])
+
+    def steps(parts, count):
+        model, optimizer, scheduler = parts
+        for _ in range(count):
+            optimizer.zero_grad()
+            model(torch.randn(5, 2, 6, 6)).square().mean().backward()
+            optimizer.step()
+            scheduler.step()
+
+    whole = training(seed=0)
     steps(whole, 2)
     state = {"parts": [part.state_dict() for part in whole], "rng": torch.get_rng_state()}
     save(tmp_path / "c", state)
@@ -157,7 +149,8 @@ def test_equal_states_give_equal_files_in_any_writers_order(tmp_path):
     save(tmp_path / "b", copy.deepcopy(tiny()))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     with safetensors.safe_open(tmp_path / "a", "pt") as file:
-        safetensors.torch.save_file({key: file.get_tensor(key) for key in file.keys()}, tmp_path / "b", file.metadata())  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        safetensors.torch.save_file(tensors, tmp_path / "b", file.metadata())
     assert same(load(tmp_path / "b"), tiny())
 
 
@@ -174,142 +167,75 @@ def test_what_cannot_be_stored_is_named(tmp_path, value):
     assert same(load(tmp_path / "c"), tiny()) and len(os.listdir(tmp_path)) == 1
 
 
-def test_a_flipped_bit_is_never_other_data(tmp_path):
-    path = tmp_path / "c"
-    save(path, tiny(3))
+@pytest.mark.parametrize("length", [0, 3, 6])  # the header's padding differs
+def test_damage_anywhere_is_never_other_data(tmp_path, length):
+    path, state, harmless = tmp_path / "c", {**tiny(3), "text": "x" * length}, []
+    save(path, state)
     good = path.read_bytes()
-    header = 8 + int.from_bytes(good[:8], "little")
-    places = [(offset, bit) for offset in range(header) for bit in range(8)]
-    places += [(random.Random(1).randrange(len(good)), bit % 8) for bit in range(300)]
-    places += [(offset, bit) for offset in range(header, len(good)) for bit in range(8)]
-    equal = 0
-    for offset, bit in places:
-        path.write_bytes(good[:offset] + bytes([good[offset] ^ (1 << bit)]) + good[offset + 1 :])
-        try:
-            assert same(load(path), tiny(3)), (offset, bit)
-            equal += 1
-        except CheckpointError as error:
-            assert str(path) in str(error) and "\n" not in str(error), (offset, bit)
-    assert equal < 16  # the hex digits of an escaped letter may change case
-
-
-def test_a_truncated_or_longer_file_is_refused(tmp_path):
-    path = tmp_path / "c"
-    save(path, tiny(3))
-    good = path.read_bytes()
-    for content in [*(good[:length] for length in range(len(good))), good + b"\0", good + good, good[1:]]:
+    places = [(offset, 1 << bit) for offset in range(len(good)) for bit in range(8)]
+    flipped = [good[:offset] + bytes([good[offset] ^ bit]) + good[offset + 1 :] for offset, bit in places]
+    resized = [*(good[:length] for length in range(len(good))), good + b"\0", good + good, good[1:]]
+    for content in flipped + resized:
+        path.unlink()  # a truncated file would be flushed to disk, thousands of times
         path.write_bytes(content)
-        with pytest.raises(CheckpointError) as error:
+        try:
+            assert same(load(path), state), content
+            harmless.append(content)
+        except CheckpointError as error:
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error), content
+    assert len(harmless) < 8  # in tensor names, a hex digit of an escaped letter may change case
+    assert not set(harmless) & set(resized)
+
+
+FOREIGN = {
+    "empty": (b"", "empty"),
+    "text": (b"hello, this is no checkpoint at all\n" * 9, "not a safetensors"),
+    "pickle": (pickle.dumps({"w": 1.5}), "not a safetensors"),
+    "list": (b"\2" + bytes(7) + b"[]", "not a safetensors"),
+    "deep": ((9**5 + 5).to_bytes(8, "little") + b'{"a":' + b"[" * 9**5, "truncated"),
+    "weights": (safetensors.torch.save({"w": torch.zeros(3)}), "not a checkpoint"),
+    "tagged": (safetensors.torch.save({"w": torch.zeros(3)}, {"format": "pt"}), "not a checkpoint"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_foreign_files_are_refused_in_one_line(tmp_path, name):
+    content, word = FOREIGN[name]
+    (tmp_path / "c").write_bytes(content)
+    for path, why in ((tmp_path / "c", word), (tmp_path / "absent", "no such file"), (tmp_path, "not a file")):
+        with refused(CheckpointError, path, why):
             load(path)
-        one_line(error, path)
 
 
-def rewritten(path, **changes):
-    """A well-formed file whose metadata says something else."""
-    with safetensors.safe_open(path, "pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        safetensors.torch.save_file(tensors, path, {**file.metadata(), **changes})
-
-
-def test_foreign_files_are_refused_in_one_line(tmp_path):
-    def refused(name, word):
-        with pytest.raises(CheckpointError) as error:
-            load(tmp_path / name)
-        one_line(error, tmp_path / name, word)
-
-    (tmp_path / "empty").touch()
-    (tmp_path / "text").write_text("hello, this is no checkpoint at all\n" * 9)
-    torch.save({"w": torch.zeros(3)}, tmp_path / "pickle")
-    safetensors.torch.save_file({"w": torch.zeros(3)}, tmp_path / "weights")
-    safetensors.torch.save_file({"w": torch.zeros(3)}, tmp_path / "tagged", {"format": "pt"})
-    (tmp_path / "list").write_bytes((2).to_bytes(8, "little") + b"[]")
-    (tmp_path / "deep").write_bytes((9**5).to_bytes(8, "little") + b"[" * 9**5)
-    for name, word in {"empty": "empty", "text": "not a safetensors", "pickle": "not a safetensors",
-                       "weights": "not a checkpoint", "tagged": "not a checkpoint", "list": "not a safetensors",
-                       "deep": "", "absent": "no such file", ".": "not a file"}.items():  # fmt: skip
-        refused(name, word)
-    for changes, word in [({"sha256": "0" * 64}, "digest"), ({"state": "[]"}, "digest"), ({"format": "2"}, "version")]:
-        save(tmp_path / "c", tiny())
-        rewritten(tmp_path / "c", **changes)
-        refused("c", word)
-
-
-@pytest.mark.parametrize("text", ["[", '{"dict":[[["x"],1]]}', '{"tensor":["x",null]}', '{"tensor":["w",[7]]}', '{"?":1}'])
-def test_a_made_up_state_with_a_right_digest_is_refused(tmp_path, text):
+@pytest.mark.parametrize(("changes", "word"), [
+    ({"sha256": "0" * 64}, "digest"), ({"state": "[]"}, "digest"), ({"format": "2"}, "version"),
+    *(({"state": state, "sha256": None}, "makes no sense") for state in (
+        "[", '{"dict":[[["x"],1]]}', '{"tensor":["x",null]}', '{"tensor":["w",[7]]}', '{"?":1}'))])  # fmt: skip
+def test_a_well_formed_file_with_other_metadata_is_refused(tmp_path, changes, word):
     save(tmp_path / "c", tiny())
-    tensors = safetensors.torch.load_file(tmp_path / "c")
-    rewritten(tmp_path / "c", state=text, sha256=checkpoint._digest(text, tensors))
-    with pytest.raises(CheckpointError) as error:
+    with safetensors.safe_open(tmp_path / "c", "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        metadata = {**file.metadata(), **changes}
+    metadata["sha256"] = metadata["sha256"] or checkpoint._digest(metadata["state"], tensors)
+    safetensors.torch.save_file(tensors, tmp_path / "c", metadata)
+    with refused(CheckpointError, tmp_path / "c", word):
         load(tmp_path / "c")
-    one_line(error, tmp_path / "c", "makes no sense")
 
 
-@pytest.fixture
-def full_disk(tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip("mounting a small file system is not permitted here")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
-def refuses_and_keeps(folder, state):
-    with pytest.raises(UserError) as error:
-        save_rotating(folder, "last", state)
-    assert sorted(os.listdir(folder)) == ["last.prev.safetensors", "last.safetensors"]
-    assert same(load(folder / "last.safetensors"), tiny(2)) and same(load(folder / "last.prev.safetensors"), tiny(1))
-    return one_line(error, folder / "last.safetensors")
-
-
-def two_saves(folder):
-    save_rotating(folder, "last", tiny(1))
-    save_rotating(folder, "last", tiny(2))
-
-
-def test_a_full_disk_leaves_the_old_files(full_disk):
-    two_saves(full_disk)
-    assert "No space left" in refuses_and_keeps(full_disk, {"w": torch.zeros(30_000)})
-    save_rotating(full_disk, "last", tiny(3))
-
-
-def test_a_file_size_limit_leaves_the_old_files(tmp_path):
+def test_a_refused_write_leaves_the_old_files(tmp_path, monkeypatch):
+    last, prev = checkpoint.rotating_paths(tmp_path, "last")
     two_saves(tmp_path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        refuses_and_keeps(tmp_path, {"w": torch.zeros(30_000)})
+        with refused(UserError, last, "File too large"):
+            save_rotating(tmp_path, "last", {"w": torch.zeros(30_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").touch()
-    (tmp_path / "taken").mkdir()
-    for path in (tmp_path / "file" / "c", tmp_path / "absent" / "c", tmp_path / "taken"):
-        with pytest.raises(UserError) as error:
-            save(path, tiny())
-        one_line(error, path)
-    assert sorted(os.listdir(tmp_path)) == ["file", "taken"]
-    if os.geteuid():
-        tmp_path.chmod(0o555)
-    else:
-        os.seteuid(65534)
-    try:
-        with pytest.raises(UserError, match="Permission denied"):
-            save(tmp_path / "c", tiny())
-    finally:
-        os.seteuid(os.getuid())
-        tmp_path.chmod(0o755)
-
-
-def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch):
-    two_saves(tmp_path)
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         save_rotating(tmp_path, "last", tiny(3))
-    assert len(os.listdir(tmp_path)) == 2 and same(load_newest(tmp_path, "last")[0], tiny(2))
+    assert same([load(last), load(prev)], [tiny(2), tiny(1)]) and len(os.listdir(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -317,10 +243,9 @@ def test_rotation_keeps_the_previous_good_one(tmp_path, monkeypatch, caplog, lin
     if not links:
         monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "no links")))
     last, prev = checkpoint.rotating_paths(tmp_path, "last")
-    two_saves(tmp_path)
-    assert same(load_newest(tmp_path, "last"), (tiny(2), last, [])) and same(load(prev), tiny(1))
     for damage in (lambda: last.write_bytes(last.read_bytes()[:-1]), last.unlink):
         two_saves(tmp_path)
+        assert same(load_newest(tmp_path, "last"), (tiny(2), last, [])) and same(load(prev), tiny(1))
         damage()
         caplog.clear()
         state, path, (warning,) = load_newest(tmp_path, "last")
@@ -329,80 +254,69 @@ def test_rotation_keeps_the_previous_good_one(tmp_path, monkeypatch, caplog, lin
     two_saves(tmp_path)
     last.write_bytes(b"damaged")
     save_rotating(tmp_path, "last", tiny(3))  # must not put the damaged one in the good one's place
-    assert same(load(last), tiny(3)) and same(load(prev), tiny(1))
+    assert same([load(last), load(prev)], [tiny(3), tiny(1)])
     last.write_bytes(b"")
     prev.write_bytes(b"")
-    with pytest.raises(CheckpointError) as error:
+    with refused(CheckpointError, last, prev):
         load_newest(tmp_path, "last")
-    one_line(error, last, prev)
-    with pytest.raises(CheckpointError, match="no such file"):
-        load_newest(tmp_path / "absent", "last")
 
 
-# Runs in a process of its own, whose forks are killed: `folder` is argv[1].
+# Each script runs in a process of its own, imports torch once, and kills its forks.
 PROLOGUE = """
-import os, random, signal, sys, time, torch
+import os, random, sys, time, torch
 from pathlib import Path
 from st_utils.training.checkpoint import load, load_newest, save_rotating
 folder = Path(sys.argv[1])
-def state(epoch, size=5):
-    return {"epoch": epoch, "w": torch.full((size,), float(epoch))}
-def epoch_of(loaded):
-    assert torch.all(loaded["w"] == loaded["epoch"])
+def save(epoch, size=5):
+    save_rotating(folder, "last", {"epoch": epoch, "w": torch.full((size,), float(epoch))})
+def check(low, high):
+    loaded, _, warnings = load_newest(folder, "last")
+    assert torch.all(loaded["w"] == loaded["epoch"]) and low <= loaded["epoch"] <= high, (loaded, low, high)
+    assert not warnings and load(folder / "last.prev.safetensors")["epoch"] <= loaded["epoch"]
     return loaded["epoch"]
 """
 AT_EVERY_CALL = """
-def dying(function, half=False):
+def dying(function):
     def call(*args, **options):
         global left
         left -= 1
+        if left < 0 and function is os_write:
+            os_write(args[0], args[1][: len(args[1]) // 2])
         if left < 0:
-            if half and function is os_write:
-                os_write(args[0], args[1][: len(args[1]) // 2])
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), 9)
         return function(*args, **options)
     return call
-os_write, deaths = os.write, 0
-for half in (False, True):
-    for moment in range(1000):
-        for file in folder.iterdir():
-            file.unlink()
-        save_rotating(folder, "last", state(1))
-        save_rotating(folder, "last", state(2))
-        child = os.fork()
-        if not child:
-            left = moment
-            for name in ("open", "write", "fsync", "close", "link", "replace"):
-                setattr(os, name, dying(getattr(os, name), half))
-            save_rotating(folder, "last", state(3))
-            os._exit(0)
-        status = os.waitpid(child, 0)[1]
-        loaded, path, warnings = load_newest(folder, "last")
-        assert epoch_of(loaded) in (2, 3) and not warnings, (moment, warnings)
-        assert epoch_of(load(folder / "last.prev.safetensors")) in (1, 2)
-        save_rotating(folder, "last", state(4))
-        assert epoch_of(load_newest(folder, "last")[0]) == 4
-        assert epoch_of(load(folder / "last.prev.safetensors")) in (1, 2, 3)
-        if status == 0:
-            break
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        deaths += 1
-print(deaths)
+os_write = os.write
+for moment in range(1000):
+    [file.unlink() for file in folder.iterdir()]
+    save(1), save(2)
+    child = os.fork()
+    if not child:
+        left = moment
+        for name in ("open", "write", "fsync", "close", "link", "replace"):
+            setattr(os, name, dying(getattr(os, name)))
+        save(3)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    check(2, 3)
+    save(4)
+    check(4, 4)
+    if status == 0:
+        break
+print(moment)
 """
 AT_ANY_MOMENT = """
-save_rotating(folder, "last", state(0))
+save(0), save(0)
 reached = 0
 for kill in range(20):
     child = os.fork()
     if not child:
         for epoch in range(reached + 1, 10**9):
-            save_rotating(folder, "last", state(epoch, 50_000))
+            save(epoch, size=50_000)
     time.sleep(random.uniform(0.002, 0.1))
-    os.kill(child, signal.SIGKILL)
+    os.kill(child, 9)
     os.waitpid(child, 0)
-    loaded, path, warnings = load_newest(folder, "last")
-    assert epoch_of(loaded) >= reached and not warnings
-    reached = epoch_of(loaded)
+    reached = check(reached, 10**9)
 print(reached)
 """
 
@@ -413,4 +327,4 @@ def test_a_kill_leaves_a_sound_checkpoint(tmp_path, script):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) >= 10
+    assert int(done.stdout) >= 10  # calls to die at; saves that were reached

@@ -1,12 +1,12 @@
-"""A run's folder: its name, finding it again, its files after kills, full disks, and two processes at once."""
+"""A run's folder: its name, finding it again, its files after kills and full disks, two processes at once."""
 
+import contextlib
 import json
 import math
 import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +16,18 @@ import yaml
 
 from st_utils.errors import UserError
 from st_utils.training import run_folder
+from st_utils.training.checkpoint import save_rotating
 from st_utils.training.run_folder import RunFolder, environment, write_atomic
 
 ROOT = Path(__file__).parents[2]
-IDENTITY = {"model": "spikformer(depth=2)", "dataset": "digits", "seed": 42, "lr": 1e-5, "betas": (0.9, 0.99), "ema": None}
+IDENTITY = {"model": "spikformer(depth=2)", "dataset": "digits", "seed": 42, "lr": 1e-5, "betas": (0.9, 0.99)}
 
 
-def one_line(error, *parts):
-    text = str(error.value)
-    assert "\n" not in text and all(str(part) in text for part in parts), text
-    return text
+@contextlib.contextmanager
+def refused(*parts):
+    with pytest.raises(UserError) as error:
+        yield
+    assert "\n" not in str(error.value) and all(str(part) in str(error.value) for part in parts), error.value
 
 
 def made(output, identity=IDENTITY, hint=None):
@@ -40,12 +42,14 @@ def in_process(*lines):
 
 
 def test_names_are_deterministic_and_numbered(tmp_path):
-    first, again, other = made(tmp_path / "a"), made(tmp_path / "b"), made(tmp_path / "a", {**IDENTITY, "seed": 7})
-    assert first.path.name == again.path.name and first.path.name.startswith("spikformer-depth-2-digits-42-")
-    assert len(first.path.name.rpartition("-")[2]) == 8 and other.path.name != first.path.name
-    assert [made(tmp_path / "a").path.name for _ in range(2)] == [f"{first.path.name}-2", f"{first.path.name}-3"]
+    first, other = made(tmp_path / "a"), made(tmp_path / "a", {**IDENTITY, "seed": 7})
+    name = first.path.name
+    assert name == made(tmp_path / "b").path.name and name.startswith("spikformer-depth-2-digits-42-")
+    assert len(name.rpartition("-")[2]) == 8 and other.path.name != name
+    assert [made(tmp_path / "a").path.name for _ in range(2)] == [f"{name}-2", f"{name}-3"]
     hinted = made(tmp_path / "new" / "deep", hint="../QKFormer (é)/ " + "x" * 300).path
-    assert hinted.parent == tmp_path / "new" / "deep" and hinted.name.startswith("qkformer-x") and len(hinted.name) < 100
+    assert hinted.parent == tmp_path / "new" / "deep" and hinted.name.startswith("qkformer-x")
+    assert len(hinted.name) < 100
     assert made(tmp_path, {"seed": 1}, hint="...").path.name.startswith("run-")
     assert first.last == first.path / "last.safetensors" and first.best == first.path / "best.safetensors"
 
@@ -60,27 +64,29 @@ def test_find_goes_by_the_recorded_identity(tmp_path, caplog):
     (tmp_path / "renamed").touch()
     assert RunFolder.find(tmp_path, IDENTITY).path == tmp_path / "renamed"
     assert RunFolder.find(tmp_path, {**IDENTITY, "seed": 42.0}) is None
+    assert found.differences({**IDENTITY, "seed": 42.0, "lr": math.nan, "new": None}) == ["seed", "lr"]
     (tmp_path / "renamed" / "args.yml").write_text("{broken")
     (tmp_path / "stray").touch()
     assert RunFolder.find(tmp_path, IDENTITY).path == folders[-2].path
     assert len(caplog.messages) == 1 and "renamed" in caplog.text
 
 
-@pytest.mark.parametrize("content", [None, "", "[1]", "{", "a: 1", "identity: {}", b"\xff\x00"])
+@pytest.mark.parametrize(
+    "content", [None, "", "[1]", "{", "a: 1", "identity: {}", "{created: 1, identity: x}", b"\xff\x00"]
+)
 def test_open_refuses_what_is_no_run(tmp_path, content):
     if content is not None:
         (tmp_path / "args.yml").write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(UserError) as error:
+    with refused(tmp_path, "not a run's folder"):
         RunFolder.open(tmp_path)
-    one_line(error, tmp_path, "not a run's folder")
 
 
 def test_arguments_come_back(tmp_path):
     folder = made(tmp_path)
-    args = {"model": "qkformer(embed_dim=256)", "lr": 1e-4, "data_dir": Path("data"), "clip": math.inf, "on": "yes"}
-    folder.write_args({**args, "sizes": (1, 2), "scale": np.float64(0.5), "n": {1: None}, "name": "naïve"})
+    args = {"model": "qkformer(embed_dim=256)", "lr": 1e-4, "clip": math.inf, "on": "yes"}
+    folder.write_args({**args, "path": Path("data"), "sizes": (1, 2), "scale": np.float64(0.5), "é": {1: None}})
     recorded = yaml.safe_load((folder.path / "args.yml").read_bytes())
-    expected = {**args, "data_dir": "data", "sizes": [1, 2], "scale": 0.5, "n": {"1": None}, "name": "naïve"}
+    expected = {**args, "path": "data", "sizes": [1, 2], "scale": 0.5, "é": {"1": None}}
     assert {key: recorded[key] for key in expected} == expected
     assert RunFolder.find(tmp_path, IDENTITY).path == folder.path
     with pytest.raises(TypeError):
@@ -110,8 +116,8 @@ def test_metrics_survive_kills_and_resuming(tmp_path, caplog):
     assert [row["epoch"] for row in folder.read_metrics()] == [0, 1, 2]
     folder.truncate_metrics(-1)
     assert folder.read_metrics() == [] and path.exists()
-    for row, error in (({"loss": 1}, KeyError), ({"epoch": "1"}, TypeError), ({"epoch": 1, "x": {2}}, TypeError)):
-        with pytest.raises(error):
+    for row in ({"loss": 1}, {"epoch": "1"}, {"epoch": 1, "x": {2}}):
+        with pytest.raises((KeyError, TypeError)):
             folder.append_metrics(row)
     path.write_bytes(b'{"epoch": 0, "loss": NaN}\n\0\0\0\n[]\n{"epoch": true}\n{"epoch": 1}')
     assert folder.read_metrics() == [{"epoch": 0, "loss": None}, {"epoch": 1}]
@@ -134,13 +140,16 @@ def test_a_summary_finishes_the_run(tmp_path):
 def test_a_second_user_of_the_folder_is_refused(tmp_path):
     with RunFolder.create(tmp_path, IDENTITY) as folder:
         second = RunFolder.find(tmp_path, IDENTITY)
-        for write in (second.lock, lambda: second.append_metrics({"epoch": 0}), lambda: second.write_summary({})):
-            with pytest.raises(UserError) as error:
+        for write in (
+            second.lock,
+            lambda: second.append_metrics({"epoch": 0}),
+            lambda: second.write_args({}),
+        ):
+            with refused(folder.path, "in use"):
                 write()
-            one_line(error, folder.path, "in use")
         assert second.read_metrics() == [] and not second.finished
-        other = in_process(f"RunFolder.open({str(folder.path)!r}).lock()")
-        assert other.wait() == 1
+        other = f"try: RunFolder.open({str(folder.path)!r}).lock()\nexcept ValueError as error: print(error)"
+        assert "in use" in in_process(other).communicate()[0]
         folder.lock()
     with second:
         second.append_metrics({"epoch": 0})
@@ -148,7 +157,8 @@ def test_a_second_user_of_the_folder_is_refused(tmp_path):
 
 def test_a_killed_process_frees_the_folder_and_its_leftovers_go(tmp_path):
     worker = "if not os.fork(): print(os.getpid(), flush=True); time.sleep(60)"  # outlives its parent
-    holder = in_process(f"folder = RunFolder.create({str(tmp_path)!r}, dict(seed=1))", worker, "time.sleep(60)")
+    create = f"folder = RunFolder.create({str(tmp_path)!r}, dict(seed=1))"
+    holder = in_process(create, worker, "time.sleep(60)")
     orphan = int(holder.stdout.readline())
     folder = RunFolder.find(tmp_path, {"seed": 1})
     (folder.path / ".last.safetensors.1-2.tmp").touch()
@@ -175,17 +185,18 @@ def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatc
 
 
 def test_many_processes_at_once_get_folders_of_their_own(tmp_path):
-    start = time.time() + 2.5
-    line = f"time.sleep(max(0, {start} - time.time())); print(RunFolder.create({str(tmp_path)!r}, dict(seed=1)).path.name)"
-    names = [process.communicate()[0] for process in [in_process(line) for _ in range(3)]]
-    assert len(set(names)) == 3 and len(os.listdir(tmp_path)) == 3
+    create = f"print(RunFolder.create({str(tmp_path)!r}, dict(seed=1)).path.name, flush=True)"
+    script = f"for _ in range(8):\n if not os.fork():\n  {create}\n  os._exit(0)\nfor _ in range(8): os.wait()"
+    names = in_process(script).communicate()[0].split()
+    assert len(set(names)) == 8 and sorted(names) == sorted(os.listdir(tmp_path))
 
 
 @pytest.fixture
 def full_disk(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, check=False)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]
+    done = subprocess.run(mount, capture_output=True, check=False)
     if done.returncode:
         pytest.skip("mounting a small file system is not permitted here")
     yield folder
@@ -197,6 +208,8 @@ def test_a_full_disk_keeps_what_was_there(full_disk):
     folder.write_args({"a": 1})
     folder.append_metrics({"epoch": 0})
     folder.write_summary({"top1": 1})
+    for epoch in (1, 2):
+        save_rotating(folder.path, "last", {"epoch": epoch})
     before = {path.name: path.read_bytes() for path in folder.path.iterdir()}
     with open(full_disk / "filler", "wb", buffering=0) as filler, pytest.raises(OSError, match="No space"):
         while True:
@@ -205,53 +218,57 @@ def test_a_full_disk_keeps_what_was_there(full_disk):
         "args.yml": lambda: folder.write_args({"a": 2}),
         "metrics.jsonl": lambda: folder.append_metrics({"epoch": 1}),
         "summary.json": lambda: folder.write_summary({"top1": 2}),
+        "last.safetensors": lambda: save_rotating(folder.path, "last", {"epoch": 3, "w": torch.zeros(3000)}),
     }
     for name, write in writes.items():
-        with pytest.raises(UserError) as error:
+        with refused(folder.path / name, "No space left"):
             write()
-        one_line(error, folder.path / name, "No space left")
     assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == before
     with pytest.raises(UserError, match="No space left"):
         RunFolder.create(full_disk, IDENTITY)
     assert sorted(os.listdir(full_disk)) == sorted(["filler", folder.path.name])
     (full_disk / "filler").unlink()
+    save_rotating(folder.path, "last", {"epoch": 3})
     folder.append_metrics({"epoch": 1})
 
 
 def test_an_output_that_cannot_be_used_is_named(tmp_path):
     (tmp_path / "file").touch()
     for output in (tmp_path / "file", tmp_path / "file" / "deeper"):
-        with pytest.raises(UserError) as error:
+        with refused(output):
             RunFolder.create(output, IDENTITY)
-        one_line(error, output)
-        with pytest.raises(UserError) as error:
+        with refused(output):
             RunFolder.find(output, IDENTITY)
-        one_line(error, output)
     folder = made(tmp_path / "runs")
     shutil.rmtree(folder.path)
-    with pytest.raises(UserError) as error:
+    with refused(folder.path):
         folder.append_metrics({"epoch": 0})
-    one_line(error, folder.path)
 
 
-def test_a_reader_never_sees_half_a_file(tmp_path):
-    path, seen = tmp_path / "file", []
-    write_atomic(path, [b"old"])
-
-    def chunks():
-        for part in (b"a" * 100_000, b"", memoryview(b"b" * 100_000)):
-            seen.append(path.read_bytes())
-            yield part
-
-    write_atomic(path, chunks(), before=lambda: seen.append(path.read_bytes()))
-    assert set(seen) == {b"old"} and path.read_bytes() == b"a" * 100_000 + b"b" * 100_000
-    assert os.listdir(tmp_path) == ["file"] and path.stat().st_mode & 0o777 == 0o666 & ~umask()
-
-
-def umask():
+def test_a_new_file_has_the_usual_rights(tmp_path):
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    write_atomic(tmp_path / "file", [b"a" * 100_000, b"", memoryview(b"b")])
+    assert (tmp_path / "file").read_bytes() == b"a" * 100_000 + b"b"
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "taken").mkdir()
+    for path in (tmp_path / "file" / "c", tmp_path / "absent" / "c", tmp_path / "taken"):
+        with refused(path):
+            write_atomic(path, [b""])
+    assert sorted(os.listdir(tmp_path)) == ["file", "taken"]
+    tmp_path.chmod(0o555)
+    if not os.getuid():
+        os.seteuid(65534)  # nobody: permissions mean nothing to root
+    try:
+        with pytest.raises(UserError, match="Permission denied"):
+            write_atomic(tmp_path / "c", [b""])
+    finally:
+        os.seteuid(os.getuid())
+        tmp_path.chmod(0o755)
 
 
 def test_the_environment_is_told(tmp_path, monkeypatch):
