@@ -129,7 +129,7 @@ class SDT(SpikingTransformer):
                 raise UserError(f"sdt: legacy_mlp_residual needs mlp_ratio=1, not {mlp_ratio}")
             for block in self.blocks:
                 block.mlp = _HalvesMLP(embed_dim, mlp_node, step)
-        init_trunc_normal(self, kernels=(1, 3, 4), linear=False)
+        init_trunc_normal(self, kernels=(1, 3), linear=False)
 
 
 class _HalvesMLP(nn.Module):

@@ -86,10 +86,12 @@ def test_no_sample_depends_on_its_neighbours_with_any_node(node):
 
 
 def active_model(model: str, **parts: str) -> torch.nn.Module:
-    """A model in eval mode whose norms have seen data and are biased so that its neurons fire."""
+    """A model in eval mode, weighted and biased so that its neurons fire, whose norms have seen data."""
     torch.manual_seed(1)
     net = zoo.create_model(model, **TINY, **parts).double().train()
     for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.normal_(module.weight, std=2.5 * module.weight[0].numel() ** -0.5)
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.constant_(module.weight, 2)
             torch.nn.init.constant_(module.bias, 1)
