@@ -162,7 +162,17 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_used(trained, tmp
     whole = (copy / "last.safetensors").read_bytes()
     (copy / "last.safetensors").write_bytes(whole[: len(whole) // 2])
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "main.py", *QUICK, "--attention", "statten", "--output", str(tmp_path), "--resume", "auto"]
+    command = [
+        sys.executable,
+        "main.py",
+        *QUICK,
+        "--attention",
+        "statten",
+        "--output",
+        str(tmp_path),
+        "--resume",
+        "auto",
+    ]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert "using the one before it" in done.stdout + done.stderr
     assert "resumed after epoch 1" in done.stdout

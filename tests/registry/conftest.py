@@ -47,7 +47,9 @@ def furnish(tau: float = 2.0, alpha: float = 4.0, chunk: int = 1, embed_dim: int
 
     @register.attention("ssa")
     def ssa(dim: int, num_heads: int = 8, step: int = 4, node: str = "lif", head_node: str | None = None):
-        built = {key: create("node", spec, step=step) for key, spec in (("node", node), ("head_node", head_node)) if spec}
+        built = {
+            key: create("node", spec, step=step) for key, spec in (("node", node), ("head_node", head_node)) if spec
+        }
         return SimpleNamespace(dim=dim, num_heads=num_heads, step=step, **built)
 
     @register.attention("statten")

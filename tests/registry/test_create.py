@@ -141,7 +141,7 @@ def test_values_that_do_not_fit(shop, hint, text, message):
 
 def test_a_value_without_a_hint_is_checked_against_its_default(shop):
     @shop.register.node("plain")
-    def build(k=1, scale=1.0, name="x", anything=None, needed=...):
+    def build(k=1, scale=1.0, name="x", anything=None):
         return SimpleNamespace(k=k, scale=scale, anything=anything)
 
     part = shop.create("node", "plain(k=2, scale=3, anything=[1])")
@@ -174,6 +174,14 @@ def test_context_that_no_spec_can_hold(shop, value):
         raise AssertionError("it is not built")
 
     assert refused(shop, "node", "loose", x=value).message.startswith("node 'loose', argument 'x': a spec ")
+
+
+def test_a_default_that_no_spec_can_hold_says_whose_it_is(shop):
+    @shop.register.node("norm")
+    def build(layer=dict):
+        raise AssertionError("it is not built")
+
+    assert refused(shop, "node", "norm").message.startswith("node 'norm', default of argument 'layer': a spec holds")
 
 
 def test_builders_that_return_something_without_attributes(shop):

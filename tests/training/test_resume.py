@@ -17,7 +17,8 @@ from st_utils.training import checkpoint
 ROOT = Path(__file__).parents[2]
 KILLS = 10
 COMMAND = [
-    sys.executable, "main.py", "--model", "spikformer(embed_dim=16, depth=1, num_heads=2, mlp_ratio=1.0, drop_path=0.2)",
+    sys.executable, "main.py",
+    "--model", "spikformer(embed_dim=16, depth=1, num_heads=2, mlp_ratio=1.0, drop_path=0.2)",
     "--attention", "statten", "--step", "2", "--img-size", "16", "--epochs", "14", "--batch-size", "50",
     "--train-images", "1000", "--test-images", "100", "--device", "cpu", "--ema", "0.9", "--mixup", "0.5",
     "--auto-augment", "rand-m9-n1-mstd0.4-inc1", "--reprob", "0.25",

@@ -185,7 +185,7 @@ def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatc
 
 
 def test_many_processes_at_once_get_folders_of_their_own(tmp_path):
-    create = f"print(RunFolder.create({str(tmp_path)!r}, dict(seed=1)).path.name, flush=True)"
+    create = f"os.write(1, RunFolder.create({str(tmp_path)!r}, dict(seed=1)).path.name.encode() + b' ')"
     script = f"for _ in range(8):\n if not os.fork():\n  {create}\n  os._exit(0)\nfor _ in range(8): os.wait()"
     names = in_process(script).communicate()[0].split()
     assert len(set(names)) == 8 and sorted(names) == sorted(os.listdir(tmp_path))
