@@ -167,10 +167,12 @@ def find_run(settings: Any) -> tuple[Any, dict | None]:
             raise UserError(f"no run of these settings is in {settings.output}")
         logger.info("no run of these settings is in %s: starting one", settings.output)
         return None, None
-    if not settings.eval and folder.identity != settings.identity():
-        theirs, ours = folder.identity, settings.identity()
-        changed = ", ".join(f"{k}={theirs.get(k)!r}" for k in ours if theirs.get(k) != ours[k])
+    changed = [] if settings.eval else folder.differences(settings.identity())
+    if changed:
+        changed = ", ".join(f"{name}={folder.identity.get(name)!r}" for name in changed)
         raise UserError(f"{folder.path} was run with other settings ({changed}): give the same, or leave out --resume")
+    if not settings.eval:
+        folder.lock()
     if not any(file.exists() for file in checkpoint.rotating_paths(folder.path, "last")):
         if settings.eval:
             raise UserError(f"{folder.path} has no checkpoint yet")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -14,20 +17,38 @@ class QKVAttention(nn.Module):
     """Spiking q, k, v by 1 x 1 convolution, norm and neuron; a mix of them; a neuron; an output projection.
 
     `[T, B, D, H, W]` -> the same, without the neuron of the block around it. A subclass gives `mix`.
+
+    Args:
+        value_ratio: v has so many times the channels of q and k.
+        spiking_layer, output_layer: (channels in, channels out) -> the layer of q, k and v, which spikes, and that
+            of the output, which does not; where they are not those of the class's first line.
     """
 
     def __init__(
-        self, dim: int, num_heads: int, step: int, node: str, qkv_bias: bool = False, attn_threshold: float = 0.5
+        self,
+        dim: int,
+        num_heads: int,
+        step: int,
+        node: str,
+        qkv_bias: bool = False,
+        attn_threshold: float = 0.5,
+        value_ratio: int = 1,
+        spiking_layer: Callable[[int, int], nn.Module] | None = None,
+        output_layer: Callable[[int, int], nn.Module] | None = None,
     ):
         super().__init__()
-        if dim % num_heads:
+        if num_heads < 1 or dim % num_heads:
             raise UserError(f"dim={dim} is not a multiple of num_heads={num_heads}")
+        if value_ratio < 1:
+            raise UserError(f"value_ratio must be at least 1, not {value_ratio}")
         self.num_heads, self.step = num_heads, step
-        self.q = ConvNormNode(dim, dim, node, step, bias=qkv_bias)
-        self.k = ConvNormNode(dim, dim, node, step, bias=qkv_bias)
-        self.v = ConvNormNode(dim, dim, node, step, bias=qkv_bias)
-        self.attn_node = build_node(node, step, dim, threshold=attn_threshold)
-        self.proj = ConvNorm(dim, dim, bias=True)
+        spiking_layer = spiking_layer or partial(ConvNormNode, node=node, step=step, bias=qkv_bias)
+        output_layer = output_layer or partial(ConvNorm, bias=True)
+        self.q = spiking_layer(dim, dim)
+        self.k = spiking_layer(dim, dim)
+        self.v = spiking_layer(dim, dim * value_ratio)
+        self.attn_node = build_node(node, step, dim * value_ratio, threshold=attn_threshold)
+        self.proj = output_layer(dim * value_ratio, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(self.attend(self.q(x), self.k(x), self.v(x)))
@@ -47,3 +68,11 @@ class QKVAttention(nn.Module):
 
     def merge_heads(self, x: Tensor, height: int) -> Tensor:
         return rearrange(x, "T B h (H W) d -> T B (h d) H W", H=height)
+
+
+def product(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """scale Q K' V in the cheaper order, `[T, B, h, N, d]` each -> the shape of v, which may be wider."""
+    (tokens, width), wide = q.shape[-2:], v.shape[-1]
+    if tokens * (width + wide) <= 2 * width * wide:  # products of (Q K') V and of Q (K' V), each over N
+        return (q @ k.transpose(-1, -2)) @ v * scale
+    return q @ (k.transpose(-1, -2) @ v) * scale

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from registry import register
-from st_utils.attention.qkv import QKVAttention
+from st_utils.attention.qkv import QKVAttention, product
 
 SPIKFORMER = "Zhou et al. 2023 (Spikformer), arXiv:2209.15425; ZK-Zhou/spikformer"
 
@@ -35,10 +35,7 @@ class SSA(QKVAttention):
         self.scale = scale
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, height: int) -> Tensor:
-        tokens, width = q.shape[-2:]
-        if tokens <= width:  # the cheaper order: N^2 d or N d^2 products
-            return (q @ k.transpose(-1, -2)) @ v * self.scale
-        return q @ (k.transpose(-1, -2) @ v) * self.scale
+        return product(q, k, v, self.scale)
 
 
 @register.attention("random", aliases=("random_attn",), source="the STEP benchmark, arXiv:2505.11151; Fancyssc/STEP")

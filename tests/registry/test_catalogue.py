@@ -158,7 +158,7 @@ class Far:
 
     def load(self, name):
         self.loaded.append(name)
-        
+
         def build(tau=2.0):
             return Part()
 

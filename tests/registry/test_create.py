@@ -176,6 +176,21 @@ def test_context_that_no_spec_can_hold(shop, value):
     assert refused(shop, "node", "loose", x=value).message.startswith("node 'loose', argument 'x': a spec ")
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (float("nan"), "nan"),
+        (object(), "an object of type object"),
+        ("x" * 500, '"' + "x" * 56 + "..."),
+        ("a\nb", r'"a\u000ab"'),
+    ],
+)
+def test_what_a_message_shows_of_a_value(shop, value, shown):
+    assert (
+        refused(shop, "node", "if", step=value).message == f"node 'if', argument 'step': takes an integer, not {shown}"
+    )
+
+
 def test_a_default_that_no_spec_can_hold_says_whose_it_is(shop):
     @shop.register.node("norm")
     def build(layer=dict):

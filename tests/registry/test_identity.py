@@ -44,9 +44,7 @@ def test_both_specs_build_the_part_again(shop, text, short):
 
 def test_the_full_spec_says_everything(shop):
     lif = shop.create("node", "lif")
-    assert lif.full_spec == (
-        'lif(backend="auto", step=4, surrogate=sigmoid(alpha=4.0), tau=2.0, v_reset=0.0)'
-    )
+    assert lif.full_spec == 'lif(backend="auto", step=4, surrogate=sigmoid(alpha=4.0), tau=2.0, v_reset=0.0)'
     attention = shop.create("attention", "ssa", dim=8)
     assert attention.full_spec == (
         'ssa(dim=8, head_node=none, node=lif(backend="auto", surrogate=sigmoid(alpha=4.0), tau=2.0, v_reset=0.0), '

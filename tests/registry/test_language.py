@@ -5,14 +5,14 @@ import enum
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from registry import Spec, SpecError, parse
 from registry.spec import MAX_DEPTH, MAX_LENGTH
 from tests.registry.strategies import FIXED, specs, texts, tree, values
 
 
-@FIXED
+@settings(FIXED, max_examples=500)
 @given(specs)
 def test_printed_specs_are_read_back(spec):
     text = str(spec)

@@ -1,5 +1,7 @@
 """Parts inside parts: `node`, `head_node`, `attention` and the like take specs, and errors point into them."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from registry import SpecError, parse
@@ -17,7 +19,7 @@ def test_the_same_part_in_every_way_of_writing_it(shop):
     ways = [
         shop.create("attention", "ssa(dim=8, head_node=lif(tau=3, surrogate=sig(alpha=2)))"),
         shop.create("attention", 'ssa(dim=8, head_node="lif(tau=3.0, surrogate=sigmoid(alpha=2))")'),
-        shop.create("attention", 'ssa(dim=8, head_node="lif(tau=3, surrogate=\'sigmoid(alpha=2)\')")'),
+        shop.create("attention", "ssa(dim=8, head_node=\"lif(tau=3, surrogate='sigmoid(alpha=2)')\")"),
         shop.create("attention", "ssa", dim=8, head_node="LIF(tau=3, surrogate=sigmoid(alpha=2.0))"),
         shop.create("attention", "ssa(dim=8)", head_node=parse("leaky(surrogate=sigmoid(alpha=2), tau=3)")),
     ]
@@ -31,6 +33,16 @@ def test_none_for_a_nested_part(shop):
     assert refused(shop, "attention", "ssa(dim=8, node=none)").message.endswith(
         "argument 'node': takes the name or spec of a node, not none"
     )
+
+
+def test_none_for_a_nested_part_that_has_no_default(shop):
+    shop.register.attention("choosy")(_choosy)
+    assert shop.create("attention", "choosy(node=none)").spec == "choosy(node=none)"
+    assert refused(shop, "attention", "choosy").message == "attention 'choosy' needs node"
+
+
+def _choosy(node: str | None):
+    return SimpleNamespace(node=node)
 
 
 @pytest.mark.parametrize("value", ["3", "true", "[lif]"])

@@ -1,0 +1,113 @@
+"""The attentions of Meta-SpikeFormer and E-SpikeFormer: products of spikes, scaled, through one more neuron."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor, nn
+
+from registry import register
+from st_utils.attention.qkv import QKVAttention, product
+from st_utils.attention.repconv import META, RepConv
+from st_utils.layer import ConvNorm, over_time
+from st_utils.node.base import build_node
+
+ESPIKEFORMER = "Yao et al. 2025 (E-SpikeFormer), arXiv:2411.16061; BICLab/Spike-Driven-Transformer-V3"
+
+
+class RepConvNorm(RepConv):
+    """RepConv, one more norm and, where `node` is given, a neuron: `[T, B, C, H, W]` -> `[T, B, C', H, W]`."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        expansion: float,
+        legacy_border: bool,
+        node: str | None = None,
+        step: int = 4,
+    ):
+        super().__init__(in_channels, out_channels, kernel, expansion, legacy_border)
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.node = build_node(node, step, out_channels) if node is not None else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.node(over_time(self.norm, super().forward(x)))
+
+
+@register.attention("sdsa3", source=META)
+class SDSA3(QKVAttention):
+    """Meta-SpikeFormer's attention: neuron(scale Q K' V) with RepConv for q, k, v and the output projection.
+
+    Args:
+        kernel, expansion, legacy_border: of the four RepConvs (see there). E-SpikeFormer's Large form has kernel=1
+            and expansion=1.5; its paper says no word of a neighbourhood.
+        scale: 0.125 whatever the width of a head (the authors' code).
+        value_ratio: channels of v for each of q and k.
+        attn_threshold: of the neuron after the mix.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int = 8,
+        step: int = 4,
+        node: str = "lif",
+        kernel: int = 3,
+        expansion: float = 1.0,
+        scale: float = 0.125,
+        value_ratio: int = 1,
+        attn_threshold: float = 0.5,
+        legacy_border: bool = False,
+    ):
+        layer = partial(RepConvNorm, kernel=kernel, expansion=expansion, legacy_border=legacy_border)
+        super().__init__(
+            dim,
+            num_heads,
+            step,
+            node,
+            attn_threshold=attn_threshold,
+            value_ratio=value_ratio,
+            spiking_layer=partial(layer, node=node, step=step),
+            output_layer=layer,
+        )
+        self.scale = scale
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, height: int) -> Tensor:
+        return product(q, k, v, self.scale)
+
+
+@register.attention("esdsa", aliases=("e_sdsa",), source=ESPIKEFORMER)
+class ESDSA(QKVAttention):
+    """E-SpikeFormer's efficient attention: neuron(scale Q K' V), plain 1 x 1 convolutions, v wider than q and k.
+
+    Args:
+        value_ratio: channels of v for each of q and k.
+        scale: none is 2 / sqrt(width of a head of q), as in the authors' code.
+        attn_threshold: of the neuron after the mix, where it has a threshold (`ilif` has none).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int = 8,
+        step: int = 4,
+        node: str = "lif",
+        value_ratio: int = 4,
+        scale: float | None = None,
+        attn_threshold: float = 0.5,
+    ):
+        super().__init__(
+            dim,
+            num_heads,
+            step,
+            node,
+            attn_threshold=attn_threshold,
+            value_ratio=value_ratio,
+            output_layer=ConvNorm,
+        )
+        self.scale = 2 * (dim // num_heads) ** -0.5 if scale is None else scale
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, height: int) -> Tensor:
+        return product(q, k, v, self.scale)

@@ -1,0 +1,83 @@
+"""The integer-firing neuron of E-SpikeFormer: 0 to D spikes at once, standing for the spikes of D steps."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from registry import register
+from st_utils.errors import UserError
+from st_utils.node.base import Node
+
+SOURCE = "Yao et al. 2025 (E-SpikeFormer), arXiv:2411.16061; with decay I-LIF, Luo et al. 2024, arXiv:2407.20708"
+
+
+@register.node("ilif", aliases=("multispike",), source=SOURCE + "; BICLab/Spike-Driven-Transformer-V3")
+class ILIF(Node):
+    """Integer firing: s = round(clamp(u, 0, D)), given on as s / D; the derivative is 1 / D where 0 <= u <= D.
+
+    In training the integers stand for the spike counts of D binary steps, into which inference unfolds them. In
+    E-SpikeFormer's code every step is for itself, u = x; with `decay` it is I-LIF, u = x + decay (u - s) with u and
+    s of the step before, and no gradient through its reset.
+
+    Args:
+        max_spikes: D, the most spikes in a step.
+        normalize: give on s / D; false gives on s, as the authors do before the head.
+        decay: what of the membrane potential above the fired spikes a step keeps: 0 in E-SpikeFormer, 0.25 in
+            SpikeYOLO.
+        rounding: of n + 1/2: to the even neighbour (the authors' Base code) or up (their Large code).
+        strict_window: no gradient at u = 0 and u = D themselves (the authors' Large code).
+    """
+
+    def __init__(
+        self,
+        max_spikes: int = 4,
+        normalize: bool = True,
+        decay: float = 0.0,
+        rounding: Literal["half_even", "half_up"] = "half_even",
+        strict_window: bool = False,
+    ):
+        super().__init__()
+        if max_spikes < 1:
+            raise UserError(f"ilif: max_spikes must be at least 1, not {max_spikes}")
+        if not 0 <= decay <= 1:
+            raise UserError(f"ilif: decay must be from 0 to 1, not {decay}")
+        self.max_spikes, self.normalize, self.decay = max_spikes, normalize, decay
+        self.rounding, self.strict_window = rounding, strict_window
+
+    def fire(self, x: Tensor) -> Tensor:
+        spikes = self.integrate(x) if self.decay else self.quantize(x)
+        return spikes / self.max_spikes if self.normalize else spikes
+
+    def integrate(self, x: Tensor) -> Tensor:
+        """Spike counts where the membrane potential carries over from step to step."""
+        rest: Tensor | float = 0.0
+        spikes = []
+        for current in x:
+            u = current + rest
+            s = self.quantize(u)
+            rest = self.decay * (u - s.detach())
+            spikes.append(s)
+        return torch.stack(spikes)
+
+    def quantize(self, u: Tensor) -> Tensor:
+        """Spike counts, 0 to D, of the membrane potential."""
+        return _Quantize.apply(u, self.max_spikes, self.rounding == "half_up", self.strict_window)
+
+    def extra_repr(self) -> str:
+        return f"max_spikes={self.max_spikes}, normalize={self.normalize}, decay={self.decay}"
+
+
+class _Quantize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u: Tensor, top: int, half_up: bool, strict: bool) -> Tensor:
+        ctx.save_for_backward((u > 0) & (u < top) if strict else (u >= 0) & (u <= top))
+        clamped = u.clamp(0, top)
+        return torch.floor(clamped + 0.5) if half_up else torch.round(clamped)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (inside,) = ctx.saved_tensors
+        return grad * inside, None, None, None
