@@ -17,7 +17,7 @@ import argparse
 import logging
 import sys
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +119,15 @@ def resolve(given: dict[str, Any]) -> tuple[Any, str]:
 
     registry.load_entry_points()
     overrides = {part: given.pop(part) for part in PARTS if part in given}
+    recorded = checked(*recorded_settings(given.get("resume")))
+    for plugin in recorded.get("plugin", ()):
+        registry.load_plugin(plugin)
     written = checked(read_yaml(given["config"]), given["config"]) if given.get("config") else {}
-    chosen = {**written, **checked(given, "command line")}
+    chosen = {**recorded, **written, **checked(given, "command line")}
     base = Settings(**chosen)
     spec = zoo.override(base.model, **overrides, **({"step": base.step} if base.step else {}))
     model, dataset = registry.entry("model", spec).name, registry.entry("dataset", base.dataset).name
-    recipe, content = find_recipe(model, dataset, base.recipe)
+    recipe, content = (base.recipe, {}) if recorded else find_recipe(model, dataset, base.recipe)
     spec = fill(spec, content.pop("model", {}))
     settings = Settings(**{**checked(content, f"recipe {recipe}"), **chosen})
     if settings.amp == "fp16" and "amp" not in chosen and device_of(settings.device).type != "cuda":
@@ -132,6 +135,18 @@ def resolve(given: dict[str, Any]) -> tuple[Any, str]:
         settings = replace(settings, amp="none")
     dataset_spec = str(registry.canonical("dataset", settings.dataset))
     return replace(settings, model=str(registry.canonical("model", spec)), dataset=dataset_spec), recipe
+
+
+def recorded_settings(resume: str | None) -> tuple[dict[str, Any], str]:
+    """The settings of the run that --resume names by its path, and the file that holds them."""
+    from st_utils.training.settings import Settings, read_yaml
+
+    folder = Path(resume or "auto")
+    args = (folder.parent if folder.is_file() else folder) / "args.yml"
+    if resume in (None, "auto") or not args.is_file():
+        return {}, ""
+    known = {f.name for f in fields(Settings)} - {"resume", "eval", "config"}
+    return {name: value for name, value in read_yaml(args).items() if name in known and value is not None}, str(args)
 
 
 def device_of(name: str):

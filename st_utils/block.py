@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from registry import Spec, create
@@ -18,25 +19,41 @@ class Residual(nn.Module):
 
     spike: x + neuron(branch(x)); spikes are added, so integers run along the shortcut (SEW-ResNet,
     arXiv:2102.04159; Spikformer). membrane: x + branch(neuron(x)); membrane potentials are added, and every
-    branch sees spikes (MS-ResNet, arXiv:2112.08954; SDT).
+    branch sees spikes (MS-ResNet, arXiv:2112.08954; SDT). With `layer_scale` a learnt factor a channel, which
+    starts there, weighs what is added (Touvron et al. 2021, arXiv:2103.17239).
     """
 
     def __init__(
-        self, branch: nn.Module, dim: int, node: str | Spec, step: int, shortcut: Shortcut, drop_path: float = 0.0
+        self,
+        branch: nn.Module,
+        dim: int,
+        node: str | Spec,
+        step: int,
+        shortcut: Shortcut,
+        drop_path: float = 0.0,
+        layer_scale: float | None = None,
     ):
         super().__init__()
         self.shortcut = shortcut
         self.branch = branch
         self.node = build_node(node, step, dim)
         self.drop_path = DropPath(drop_path)
+        self.layer_scale = None if layer_scale is None else nn.Parameter(torch.full((dim,), float(layer_scale)))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.node(self.branch(x)) if self.shortcut == "spike" else self.branch(self.node(x))
+        if self.layer_scale is not None:
+            y = y * self.layer_scale.view(-1, 1, 1)
         return x + self.drop_path(y)
 
 
 class Block(nn.Sequential):
-    """An attention and an MLP, each in its residual branch, `[T, B, D, H, W]` -> the same."""
+    """An attention and an MLP, each in its residual branch, `[T, B, D, H, W]` -> the same.
+
+    Args:
+        attention: none leaves an MLP alone.
+        local_attention: one more token mixer, in a branch before the attention's, without scale or drop path.
+    """
 
     def __init__(
         self,
@@ -44,16 +61,22 @@ class Block(nn.Sequential):
         num_heads: int,
         mlp_ratio: float,
         step: int,
-        attention: str | Spec,
+        attention: str | Spec | None,
         mlp: str | Spec,
         node: str | Spec,
         shortcut: Shortcut,
         drop_path: float = 0.0,
         mlp_node: str | Spec | None = None,
+        local_attention: str | Spec | None = None,
+        layer_scale: float | None = None,
     ):
         super().__init__()
         mlp_node = node if mlp_node is None else mlp_node
-        mixer = create("attention", attention, dim=dim, num_heads=num_heads, step=step, node=node)
+        offer = {"dim": dim, "num_heads": num_heads, "step": step, "node": node}
+        if local_attention is not None:
+            self.local = Residual(create("attention", local_attention, **offer), dim, node, step, shortcut)
+        if attention is not None:
+            mixer = create("attention", attention, **offer)
+            self.attention = Residual(mixer, dim, node, step, shortcut, drop_path, layer_scale)
         channels = create("mlp", mlp, dim=dim, mlp_ratio=mlp_ratio, step=step, node=mlp_node)
-        self.attention = Residual(mixer, dim, node, step, shortcut, drop_path)
-        self.mlp = Residual(channels, dim, mlp_node, step, shortcut, drop_path)
+        self.mlp = Residual(channels, dim, mlp_node, step, shortcut, drop_path, layer_scale)

@@ -21,9 +21,17 @@ def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 class ConvNorm(nn.Module):
     """Convolution and batch norm, `[T, B, C, H, W]` -> `[T, B, C', H', W']`; the norm sees T * B samples."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, bias: bool = False):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        bias: bool = False,
+        groups: int = 1,
+    ):
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=bias)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias)
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,8 +50,9 @@ class ConvNormNode(ConvNorm):
         kernel: int = 1,
         stride: int = 1,
         bias: bool = False,
+        groups: int = 1,
     ):
-        super().__init__(in_channels, out_channels, kernel, stride, bias)
+        super().__init__(in_channels, out_channels, kernel, stride, bias, groups)
         self.node = build_node(node, step, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:

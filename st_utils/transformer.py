@@ -32,10 +32,13 @@ class SpikingTransformer(nn.Module):
         self.head_node = build_node(head_node, step, dim) if head_node is not None else nn.Identity()
         self.head = nn.Linear(dim, num_classes)
 
+    def pooled(self, x: Tensor) -> Tensor:
+        """The mean over tokens of what leaves the blocks, `[T, B, D, 1, 1]`."""
+        return self.blocks(self.embedding(self.encoder(x))).mean((-2, -1), keepdim=True)
+
     def features(self, x: Tensor) -> Tensor:
         """What the head sees, `[T, B, D]`: the mean over tokens, through the head's neuron where it has one."""
-        tokens = self.blocks(self.embedding(self.encoder(x)))
-        return self.head_node(tokens.mean((-2, -1), keepdim=True)).flatten(2)
+        return self.head_node(self.pooled(x)).flatten(2)
 
     def forward(self, x: Tensor, per_step: bool = False) -> Tensor:
         logits = self.head(self.features(x))

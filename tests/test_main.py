@@ -52,9 +52,11 @@ def test_a_run_leaves_its_folder(trained):
 def test_eval_gives_the_accuracy_alone(trained, capsys):
     top1 = json.loads((trained / "summary.json").read_text())["top1"]
     before = sorted(p.name for p in trained.parent.iterdir())
-    assert run("--attention", "statten", "--eval", "--resume", str(trained)) == 0
+    assert main.main(["--eval", "--resume", str(trained)]) == 0
     assert f"top-1 {top1:.2f} %" in capsys.readouterr().out
-    assert run("--attention", "statten", "--eval", "--resume", str(trained / "last.safetensors")) == 0
+    assert main.main(["--eval", "--resume", str(trained / "last.safetensors")]) == 0
+    assert f"top-1 {top1:.2f} %" in capsys.readouterr().out
+    assert run("--attention", "statten", "--eval", "--resume", "auto", "--output", str(trained.parent)) == 0
     assert f"top-1 {top1:.2f} %" in capsys.readouterr().out
     assert sorted(p.name for p in trained.parent.iterdir()) == before
 

@@ -42,7 +42,7 @@ class SDSA3(QKVAttention):
 
     Args:
         kernel, expansion, legacy_border: of the four RepConvs (see there). E-SpikeFormer's Large form has kernel=1
-            and expansion=1.5; its paper says no word of a neighbourhood.
+            and expansion=1.5.
         scale: 0.125 whatever the width of a head (the authors' code).
         value_ratio: channels of v for each of q and k.
         attn_threshold: of the neuron after the mix.

@@ -13,16 +13,27 @@ from st_utils.layer import ConvNorm, ConvNormNode
 class MLP(nn.Module):
     """Two 1 x 1 convolutions with norm and a neuron between them, `mlp_ratio` times wider there.
 
-    `[T, B, D, H, W]` -> the same, without the neuron of the block around it.
+    `[T, B, D, H, W]` -> the same, without the neuron of the block around it. With kernel=3 it is the channel mixer
+    of Meta-SpikeFormer's convolution blocks (arXiv:2404.03663).
     """
 
-    def __init__(self, dim: int, mlp_ratio: float = 4.0, step: int = 4, node: str = "lif", bias: bool = True):
+    def __init__(
+        self,
+        dim: int,
+        mlp_ratio: float = 4.0,
+        step: int = 4,
+        node: str = "lif",
+        bias: bool = True,
+        kernel: int = 1,
+    ):
         super().__init__()
+        if kernel < 1 or kernel % 2 == 0:
+            raise UserError(f"mlp: kernel must be odd, not {kernel}")
         hidden = int(dim * mlp_ratio)
         if hidden < 1:
             raise UserError(f"mlp_ratio={mlp_ratio} leaves no hidden channel of dim={dim}")
-        self.fc1 = ConvNormNode(dim, hidden, node, step, bias=bias)
-        self.fc2 = ConvNorm(hidden, dim, bias=bias)
+        self.fc1 = ConvNormNode(dim, hidden, node, step, kernel, bias=bias)
+        self.fc2 = ConvNorm(hidden, dim, kernel, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.fc1(x))

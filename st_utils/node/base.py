@@ -78,7 +78,12 @@ def build_node(node: str | Spec, step: int, channel: int | None = None, **settin
 
     `settings` (a threshold, say) are the place's own: they are set where the neuron has them.
     """
+    spec = adapt_node(node, **settings)
+    return create("node", spec, step=step, **({"channel": channel} if channel else {}))
+
+
+def adapt_node(node: str | Spec, **settings: float) -> Spec:
+    """The node's spec with those of the settings that the neuron has."""
     spec = parse(node)
     known = entry("node", spec).params
-    spec = spec.replace(**{k: v for k, v in settings.items() if k in known})
-    return create("node", spec, step=step, **({"channel": channel} if channel else {}))
+    return spec.replace(**{k: v for k, v in settings.items() if k in known})

@@ -50,7 +50,7 @@ def test_entries_say_who_they_are(shop):
     entry = shop.catalogue.entry("node", "leaky(tau=3)")
     assert (entry.kind, entry.name, entry.aliases, entry.source) == ("node", "lif", ("LIF", "leaky"), "somewhere, 2023")
     assert entry.doc == "Leaky integrate and fire."
-    assert entry.where == f"{__package__}.conftest.furnish.<locals>.Lif"
+    assert entry.where == f"{__package__}.parts.furnish.<locals>.Lif"
     assert list(entry.params) == ["step", "tau", "v_reset", "backend", "surrogate"]
     assert entry.params["surrogate"].nested == "surrogate" and entry.params["tau"].nested is None
 
@@ -79,7 +79,7 @@ def test_the_decorator_returns_what_it_decorates(shop):
 @pytest.mark.parametrize("name", ["lif", "LIF", "leaky"])
 def test_a_taken_name_says_who_holds_it(shop, name):
     message = refused(shop.register.node(name), Part)
-    assert message == f"node {name!r} is already registered by {__package__}.conftest.furnish.<locals>.Lif"
+    assert message == f"node {name!r} is already registered by {__package__}.parts.furnish.<locals>.Lif"
     assert "already registered" in refused(shop.register.node("fresh", aliases=("other", name)), Part)
     assert "fresh" not in shop.names("node")
     assert "unknown node 'other'" in refused(shop.create, "node", "other")

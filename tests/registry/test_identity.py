@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from registry import Spec, SpecError, parse
 from registry.spec import MAX_LENGTH
-from tests.registry.conftest import contents, furnish
+from tests.registry.parts import contents, furnish
 from tests.registry.strategies import FIXED
 
 CASES = [

@@ -99,7 +99,9 @@ class Real(float):
 
 
 def test_subclasses_of_plain_types_print_as_plain():
-    assert str(Spec("m", {"a": Size.SMALL, "b": Word.LIF, "c": Real(0.5)})) == 'm(a=3, b="lif", c=0.5)'
+    spec = Spec("m", {"a": Size.SMALL, "b": Word.LIF, "c": Real(0.5)})
+    assert str(spec) == 'm(a=3, b="lif", c=0.5)'
+    assert [type(value) for value in spec.args.values()] == [int, str, float]
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), object(), {1: 2}, b"x", 1j, [{}]])
@@ -145,3 +147,8 @@ def test_depth_limit(start, end):
         parse(nested(MAX_DEPTH + 1))
     bracket = len("m(x=") + MAX_DEPTH * len(start) - (1 if start != "a(x=" else 3)
     assert caught.value.pos == bracket
+
+
+def test_depth_counts_brackets_within_each_other_not_beside():
+    text = f"m({', '.join(f'a{i}=[n(x=1)]' for i in range(100, 100 + 2 * MAX_DEPTH))})"
+    assert str(parse(text)) == text

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from registry import SpecError, parse
-from tests.registry.conftest import contents
+from tests.registry.parts import contents
 
 
 def refused(shop, kind, spec, **context) -> SpecError:

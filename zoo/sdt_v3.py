@@ -1,0 +1,171 @@
+"""Spike-driven Transformer V3, or E-SpikeFormer: V2 with integer firing, in a Base and a Large form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from registry import Spec, register
+from st_utils.metaformer import SpikingMetaformer
+from zoo.published import Published, square
+from zoo.sdt_v2 import (
+    BLOCK_RULES,
+    BLOCKS,
+    CONV_BLOCKS,
+    CONV_RULES,
+    REPCONV,
+    STAGE_RULES,
+    STAGES,
+    conv_then_norm,
+    inside,
+)
+
+SEPCONV = {"pwconv1": "expand", "dwconv": "depthwise", "pwconv2": "project"}
+
+
+def _sepconv(theirs: str, ours: str) -> tuple[tuple[str, str], ...]:
+    return sum((conv_then_norm(rf"{theirs}\.{a}", f"{ours}.branch.{b}") for a, b in SEPCONV.items()), ())
+
+
+def _repconv(theirs: str, ours: str) -> tuple[tuple[str, str], ...]:
+    return conv_then_norm(rf"{theirs}\.conv1", f"{ours}.expand") + conv_then_norm(
+        rf"{theirs}\.conv2", f"{ours}.project"
+    )
+
+
+def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """Model_Base has no time and always 6 and 2 blocks; Model_Large has a step and `depths` blocks in one stage."""
+    shared = {
+        "num_classes": args["num_classes"],
+        "in_channels": args["in_channels"],
+        "img_size": square(args["img_size_h"], args["img_size_w"]),
+        "step": 1,
+        "embed_dim": tuple(args["embed_dim"]),
+        "depth": (6, 2),
+        "num_heads": args["num_heads"],
+        "mlp_ratio": args["mlp_ratios"],
+    }
+    if "Model_Large" not in file:
+        return shared
+    attention = {"kernel": 1, "expansion": 1.5, "value_ratio": args.get("sr_ratios", 1)}
+    return shared | {
+        "num_classes": args.get("nb_classes", args["num_classes"]),
+        "step": args.get("T", 1),
+        "depth": (args["depths"],),
+        "node": Spec("ilif", {"rounding": "half_up", "strict_window": True}),
+        "embedding": Spec("meta_stem", {"attention": None, "mlp": Spec("mlp", {"kernel": 3})}),
+        "attention": Spec("sdsa3", attention),
+        "local_attention": Spec("repconv", {"kernel": 1}) if args.get("choice") == "base" else None,
+        "layer_scale": 1e-6,
+        "drop_path": args.get("drop_path_rate", 0.1),
+        "distill": args.get("kd", True),
+        "head_init": "xavier",
+        "legacy_real_head": True,
+    }
+
+
+@register.model(
+    "sdt_v3",
+    aliases=("e_spikeformer", "efficient_spiking_transformer"),
+    source="Yao et al. 2025, arXiv:2411.16061; BICLab/Spike-Driven-Transformer-V3",
+)
+class SDTv3(SpikingMetaformer):
+    """E-SpikeFormer (the default is Base l for ImageNet: 18,987,504 parameters at 1,000 classes).
+
+    Its neurons `ilif` fire integers that stand for the spikes of 4 steps, so an image takes one step. A block has a
+    separable convolution, then the attention, then the MLP. The Base sizes t, s and m are
+    `embed_dim=[24, 48, 96, 128]`, `[32, 64, 128, 192]` and `[48, 96, 192, 240]`. The Large form, 12 blocks in one
+    stage, is `sdt_v3(embed_dim=[196, 384, 768], depth=12, embedding=meta_stem(attention=none, mlp=mlp(kernel=3)),
+    attention=sdsa3(kernel=1, expansion=1.5), local_attention=none, layer_scale=1e-6,
+    node=ilif(rounding=half_up, strict_window=true))`; the smaller one has embed_dim=[128, 256, 512] and
+    local_attention=repconv(kernel=1), which the authors' forward fails to run (a NameError).
+
+    Differs from the authors' code in applying `drop_path` when it is above 0 in the Base form too (theirs never
+    does).
+
+    Args:
+        embed_dim: the width of each stage, two of the stem's, then the transformer's; or D for (D / 4, D / 2, D,
+            5 D / 4).
+        depth: transformer blocks, 3 : 1 in the last two stages (8 is the published 6 and 2), or those of each.
+        embedding: what gives `[T, B, D, H, W]` of the third width.
+        local_attention: the token mixer before the attention; none leaves it out.
+        layer_scale: where a learnt factor a channel on each branch starts; none has no such factor.
+        distill: a second head for distillation: training gives `[2, B, num_classes]`, evaluation the mean.
+        head_init: of the heads' weights; Base has trunc_normal, Large xavier.
+        legacy_real_head: the Large form's class head sees the real-valued features and its distillation head
+            the spikes; here both see spikes unless this is set.
+    """
+
+    published = Published(
+        repositories=("BICLab/Spike-Driven-Transformer-V3",),
+        rules=(
+            *inside(STAGES, STAGE_RULES),
+            *inside(
+                CONV_BLOCKS,
+                (
+                    *_sepconv("Conv", "attention"),
+                    *conv_then_norm(r"conv(?P<i>[12])\.0", r"mlp.branch.fc\g<i>"),
+                    *CONV_RULES,
+                ),
+            ),
+            *inside(
+                BLOCKS,
+                (
+                    *_sepconv("conv", "local"),
+                    *_repconv(r"rep_conv", "local.branch"),
+                    (r"layer_scale1", "attention.layer_scale"),
+                    (r"layer_scale2", "mlp.layer_scale"),
+                    *_repconv(REPCONV, r"attention.branch.\g<x>"),
+                    (r"attn\.(?P<x>q|k|v|proj)_conv\.0\.(?P<p>\w+)", r"attention.branch.\g<x>.conv.\g<p>"),
+                    *BLOCK_RULES,
+                ),
+            ),
+            (r"(head(?:_kd)?\..+)", r"\1"),
+        ),
+        unused=(),
+        spec=_authors_arguments,
+    )
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        img_size: int | tuple[int, int] = 224,
+        step: int = 1,
+        embed_dim: int | tuple[int, ...] = (64, 128, 256, 360),
+        depth: int | tuple[int, ...] = 8,
+        num_heads: int = 8,
+        mlp_ratio: float = 4.0,
+        embedding: str = "meta_stem(attention=sepconv(spiking_project=true))",
+        attention: str = "esdsa",
+        mlp: str = "mlp",
+        node: str = "ilif",
+        encoder: str = "direct",
+        local_attention: str | None = "sepconv(kernel=3, spiking_project=true)",
+        layer_scale: float | None = None,
+        drop_path: float = 0.0,
+        distill: bool = False,
+        head_init: Literal["trunc_normal", "xavier"] = "trunc_normal",
+        legacy_real_head: bool = False,
+    ):
+        super().__init__(
+            num_classes=num_classes,
+            in_channels=in_channels,
+            img_size=img_size,
+            step=step,
+            embed_dim=embed_dim,
+            depth=depth,
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            embedding=embedding,
+            attention=attention,
+            mlp=mlp,
+            node=node,
+            encoder=encoder,
+            local_attention=local_attention,
+            layer_scale=layer_scale,
+            drop_path=drop_path,
+            distill=distill,
+            head_init=head_init,
+            legacy_real_head=legacy_real_head,
+        )
