@@ -13,6 +13,11 @@ model and data set), else it has its default. See --help.
 
 from __future__ import annotations
 
+import os
+
+# Threads that spin while they wait slow a run tenfold where others use the same cores. Set before torch starts them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import argparse
 import logging
 import sys
@@ -58,8 +63,11 @@ def run(argv: list[str]) -> int:
         parts.add_argument(f"--{part}", metavar="SPEC", default=argparse.SUPPRESS)
     add_settings(parser)
     given = parser.parse(argv)
+    import zoo  # noqa: F401  (registers the parts, before any plug-in)
+
     for plugin in given.get("plugin", ()):
         registry.load_plugin(plugin)
+    registry.load_entry_points()
     listed = given.pop("list")
     if listed is not None:
         return list_parts(listed)
@@ -68,11 +76,8 @@ def run(argv: list[str]) -> int:
 
 def list_parts(kind: str) -> int:
     """Print every registered part of a kind, or of all kinds: name, what it is, where it is from."""
-    import zoo  # noqa: F401
-
-    registry.load_entry_points()
     for each in [kind] if kind else registry.KINDS:
-        families = [family.prefix + "*" for family in registry.catalogue.families.get(each, ())]
+        families = [prefix + "*" for prefix in registry.prefixes(each)]
         found = registry.names(each, families=bool(kind))
         width = max((len(name) for name in found), default=0)
         print(f"{each} ({len(found)}{' and ' + ', '.join(families) if families and not kind else ''})")
@@ -117,7 +122,6 @@ def resolve(given: dict[str, Any]) -> tuple[Any, str]:
     from st_utils.training.settings import Settings, checked, read_yaml
     from zoo.recipe import fill, find_recipe
 
-    registry.load_entry_points()
     overrides = {part: given.pop(part) for part in PARTS if part in given}
     recorded = checked(*recorded_settings(given.get("resume")))
     for plugin in recorded.get("plugin", ()):
@@ -128,13 +132,16 @@ def resolve(given: dict[str, Any]) -> tuple[Any, str]:
     spec = zoo.override(base.model, **overrides, **({"step": base.step} if base.step else {}))
     model, dataset = registry.entry("model", spec).name, registry.entry("dataset", base.dataset).name
     recipe, content = (base.recipe, {}) if recorded else find_recipe(model, dataset, base.recipe)
-    spec = fill(spec, content.pop("model", {}))
+    filling = content.pop("model", {})
+    spec = fill(spec, filling)
     settings = Settings(**{**checked(content, f"recipe {recipe}"), **chosen})
     if settings.amp == "fp16" and "amp" not in chosen and device_of(settings.device).type != "cuda":
         logger.warning("amp=fp16 of recipe %s is ignored on a CPU", recipe)
         settings = replace(settings, amp="none")
-    dataset_spec = str(registry.canonical("dataset", settings.dataset))
-    return replace(settings, model=str(registry.canonical("model", spec)), dataset=dataset_spec), recipe
+    # what the recipe would fill stays written, so that the recorded spec means the same when it is typed again
+    model_spec = registry.canonical("model", spec, keep=filling)
+    dataset_spec = registry.canonical("dataset", settings.dataset)
+    return replace(settings, model=str(model_spec), dataset=str(dataset_spec)), recipe
 
 
 def recorded_settings(resume: str | None) -> tuple[dict[str, Any], str]:
@@ -233,7 +240,7 @@ def assemble(settings: Any) -> tuple[Any, Any]:
     model = zoo.create_model(
         settings.model, num_classes=data.num_classes, in_channels=data.in_channels, img_size=side
     ).to(device)
-    record = {"spec": model.spec, "full_spec": model.full_spec, "dataset": settings.dataset}
+    record = {"spec": settings.model, "full_spec": model.full_spec, "dataset": settings.dataset}
     return data, Trainer(model, *loaders, data.num_classes, settings, record)
 
 
@@ -246,7 +253,7 @@ def run_name(settings: Any) -> str:
 def describe(trainer: Any, settings: Any, recipe: str, folder: Any) -> None:
     parameters = sum(p.numel() for p in trainer.model.parameters())
     train, test = len(trainer.train_loader.source), len(trainer.test_loader.source)
-    logger.info("model    %s", trainer.model.spec)
+    logger.info("model    %s", settings.model)
     logger.info("         %s parameters on %s", f"{parameters:,}", trainer.device)
     logger.info("data     %s: %s training and %s test images", settings.dataset, f"{train:,}", f"{test:,}")
     logger.info("recipe   %s: %s, lr %g, batch %d", recipe, settings.opt, settings.lr, settings.batch_size)
@@ -261,7 +268,7 @@ def draw(folder: Any, trainer: Any, data: Any) -> None:
     images, labels = next(iter(trainer.test_loader))
     with torch.no_grad():
         logits = trainer.model.eval()(images[:24].to(trainer.device)).float().cpu()
-    title = f"{trainer.model.spec}\non {data.name}"
+    title = f"{trainer.settings.model}\non {data.name}"
     rows = folder.read_metrics()
     draw_run(folder.path / "run.png", title, rows, trainer.firing, images[:24], labels[:24], logits, data.class_names)
 

@@ -14,19 +14,19 @@ from registry.catalogue import KINDS, Catalogue, Entry, Register, nearest
 from registry.plugins import PluginLoader, import_all
 from registry.spec import Spec, SpecError, parse
 
-_catalogue = Catalogue()
-_plugins = PluginLoader(_catalogue)
+parts = Catalogue()
+_plugins = PluginLoader(parts)
 
-register = Register(_catalogue)
-create = _catalogue.create
-names = _catalogue.names
-entry = _catalogue.entry
-canonical = _catalogue.canonical
+register = Register(parts)
+create = parts.create
+names = parts.names
+prefixes = parts.prefixes
+entry = parts.entry
+canonical = parts.canonical
 load_plugin = _plugins.load
 load_entry_points = _plugins.load_entry_points
-catalogue = _catalogue
 
 __all__ = [
-    "KINDS", "Catalogue", "Entry", "Register", "Spec", "SpecError", "canonical", "catalogue", "create",
-    "entry", "import_all", "load_entry_points", "load_plugin", "names", "nearest", "parse", "register",
+    "KINDS", "Catalogue", "Entry", "Register", "Spec", "SpecError", "canonical", "create", "entry",
+    "import_all", "load_entry_points", "load_plugin", "names", "nearest", "parse", "parts", "prefixes", "register",
 ]  # fmt: skip

@@ -155,6 +155,11 @@ class Catalogue:
         if kind not in self.entries:
             raise SpecError(f"unknown kind {kind!r}{nearest(kind, KINDS)}; kinds: {', '.join(KINDS)}")
 
+    def prefixes(self, kind: str) -> list[str]:
+        """The prefixes under which names of a kind are looked up only when asked for."""
+        self._kind(kind)
+        return [family.prefix for family in self.families[kind]]
+
     # -- building ----------------------------------------------------------------------------------------
     def create(self, kind: str, spec: str | Spec, /, **context: Any) -> Any:
         """Build a part. Arguments in the spec win; `context` fills what it leaves open.
@@ -179,9 +184,12 @@ class Catalogue:
             pass
         return part
 
-    def canonical(self, kind: str, spec: str | Spec) -> Spec:
-        """The spec with aliases resolved, values coerced and defaults left out; checks every nested part."""
-        return self._canonical(kind, parse(spec), ())
+    def canonical(self, kind: str, spec: str | Spec, keep: Iterable[str] = ()) -> Spec:
+        """The spec with aliases resolved, values coerced and defaults left out; checks every nested part.
+
+        Arguments named in `keep` stay written where they equal their defaults.
+        """
+        return self._canonical(kind, parse(spec), keep)
 
     def _canonical(self, kind: str, spec: Spec, keep: Iterable[str]) -> Spec:
         entry = self.entry(kind, spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import pkgutil
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 from registry.catalogue import Catalogue
 from registry.spec import SpecError
 
+logger = logging.getLogger(__name__)
 ENTRY_POINT_GROUP = "spiking_transformer_zoo"
 # how the frames between a plug-in's own begin: the import system's and this package's
 _IMPORTING = ("<frozen", importlib.__file__, importlib.metadata.__file__, os.path.dirname(__file__) + os.sep)
@@ -52,9 +54,15 @@ class PluginLoader:
             raise SpecError(f"plug-in {text!r} is neither a .py file nor a module's name")
 
     def load_entry_points(self) -> None:
-        """Load the plug-ins of installed packages (entry-point group `spiking_transformer_zoo`)."""
+        """Load the plug-ins of installed packages (entry-point group `spiking_transformer_zoo`).
+
+        One that fails is left out with a warning: nobody asked for it by name.
+        """
         for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
-            self._guarded(point.value, point.load, f"{point.name} = {point.value}")
+            try:
+                self._guarded(point.value, point.load, f"{point.name} = {point.value}")
+            except SpecError as error:
+                logger.warning("%s; it is left out", error)
 
     def _guarded(self, key: str, load: Callable[[], object], shown: str) -> None:
         if key in self.loaded:

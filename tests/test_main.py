@@ -107,6 +107,13 @@ def test_settings_that_train(extra, tmp_path):
     assert json.loads(next(tmp_path.glob("*/summary.json")).read_text())["epochs"] == 1
 
 
+def test_a_recorded_spec_means_the_same_when_it_is_typed_again():
+    """384 is the model's default, and the recipe of the digits fills 64 where nothing stands."""
+    settings, _ = main.resolve({"model": "spikformer(embed_dim=384)"})
+    assert settings.model == "spikformer(depth=2, embed_dim=384, mlp_ratio=2.0, num_heads=4)"
+    assert main.resolve({"model": settings.model})[0].model == settings.model
+
+
 def test_config_file_and_command_line(tmp_path):
     config = tmp_path / "mine.yml"
     config.write_text("lr: 5e-4\nepochs: 7\nopt: sgd\n")
