@@ -1,7 +1,7 @@
 """Train and test spiking transformers that are named by specs.
 
     python main.py --model spikformer --attention statten
-    python main.py --model "qkformer(embed_dim=256, node=plif(tau=2.0))" --dataset cifar10 --data-dir ~/data
+    python main.py --model "sdt(embed_dim=256, node=plif(tau=2.0))" --dataset cifar10 --data-dir ~/data
     python main.py --list attention
     python main.py --plugin my_parts.py --model "sdt(attention=mine(k=3))"
     python main.py ... --resume auto                    # go on with a run that was stopped

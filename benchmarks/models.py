@@ -1,10 +1,11 @@
-"""Training and inference of whole models against SpikingJelly's, in one process, alternating.
+"""Training and inference of whole models, in one process, alternating.
 
     python -m benchmarks.models [--rounds 5] [--batch 16] [--threads 2] [--device cpu] [--out FILE.json]
+    python -m benchmarks.models --spec "sdt(embed_dim=256)" --spec "sdt(embed_dim=256, attention=statten)"
 
-Each pair is the same architecture from this zoo and from SpikingJelly 2.0 (PyPI). A round is one training
-step (forward, loss, backward, AdamW) and one inference of each, in turn; medians over rounds are reported,
-and ratios of medians. The machine is named in the JSON.
+Without --spec: Spikformer-4-384 of this zoo against SpikingJelly 2.0's own (PyPI), the same architecture. A
+round is one training step (forward, loss, backward, AdamW) and one inference of each model, in turn; medians
+over rounds are reported, and how many times faster than the last model each is. The machine is named in the JSON.
 """
 
 from __future__ import annotations
@@ -80,12 +81,16 @@ class Runner:
             torch.cuda.synchronize()
 
 
-def measure(rounds: int, batch: int, device: str) -> dict:
+def build(specs: list[str], batch: int, device: str) -> dict[str, Runner]:
+    """What is measured, by name; the last is what the others are compared with."""
     torch.manual_seed(0)
-    runners = {
-        "zoo": Runner(zoo.create_model("spikformer"), batch, device, per_step=False),
-        "spikingjelly": Runner(spikingjelly_spikformer(), batch, device, per_step=True, after=reset),
-    }
+    runners = {spec: Runner(zoo.create_model(spec), batch, device, per_step=False) for spec in specs or ["spikformer"]}
+    if not specs:
+        runners["spikingjelly"] = Runner(spikingjelly_spikformer(), batch, device, per_step=True, after=reset)
+    return runners
+
+
+def measure(runners: dict[str, Runner], rounds: int, batch: int) -> dict:
     times = {name: {"train": [], "infer": []} for name in runners}
     for number in range(rounds + 1):  # the first is a warm-up
         for name, runner in runners.items():
@@ -102,14 +107,16 @@ def measure(rounds: int, batch: int, device: str) -> dict:
         }
         for name, kinds in times.items()
     }
-    for what in ("train", "infer"):
-        ours, theirs = result["zoo"][f"{what}_seconds"], result["spikingjelly"][f"{what}_seconds"]
-        result[f"{what}_speed_against_spikingjelly"] = theirs / ours
+    last = result[next(reversed(result))]
+    for figures in result.values():
+        for what in ("train", "infer"):
+            figures[f"{what}_times_the_last"] = last[f"{what}_seconds"] / figures[f"{what}_seconds"]
     return result
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spec", action="append", default=[], help="a model of this zoo, at 32x32 (repeatable)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
@@ -118,12 +125,12 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     result = {
-        "model": "Spikformer-4-384, 32x32, T=4",
+        "images": "3 x 32 x 32",
         "batch": args.batch,
         "rounds": args.rounds,
         "threads": args.threads,
         **environment(args.device),
-        **measure(args.rounds, args.batch, args.device),
+        "models": measure(build(args.spec, args.batch, args.device), args.rounds, args.batch),
     }
     text = json.dumps(result, indent=2)
     if args.out:

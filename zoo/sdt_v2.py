@@ -62,7 +62,7 @@ def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[st
         "depth": (6, 2),
         "num_heads": args["num_heads"],
         "mlp_ratio": args["mlp_ratios"],
-        "attention": Spec("sdsa3", {"legacy_border": True}),
+        "attention": Spec("sdsa3", {"legacy_training": True}),
         "distill": args.get("kd", False),
     }
 
@@ -77,8 +77,8 @@ class SDTv2(SpikingMetaformer):
 
     A stem of convolution blocks, then transformer blocks of `sdsa3` in two stages. `embed_dim=384` and
     `embed_dim=768` are the other published sizes. Differs from the authors' code in applying `drop_path` when it is
-    above 0 (theirs takes it and never applies it), and in training in what borders `sdsa3`'s projections (its
-    `legacy_border`).
+    above 0 (theirs takes it and never applies it), and in the training of `sdsa3`'s projections (its
+    `legacy_training`).
 
     Args:
         embed_dim: D for stages of (D / 4, D / 2, D, 5 D / 4) channels, or the four.

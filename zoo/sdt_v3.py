@@ -47,7 +47,8 @@ def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[st
     }
     if "Model_Large" not in file:
         return shared
-    attention = {"kernel": 1, "expansion": 1.5, "value_ratio": args.get("sr_ratios", 1)}
+    attention = {"kernel": 1, "expansion": 1.5, "value_ratio": args.get("sr_ratios", 1), "legacy_training": True}
+    local = Spec("repconv", {"kernel": 1, "legacy_training": True})
     return shared | {
         "num_classes": args.get("nb_classes", args["num_classes"]),
         "step": args.get("T", 1),
@@ -55,7 +56,7 @@ def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[st
         "node": Spec("ilif", {"rounding": "half_up", "strict_window": True}),
         "embedding": Spec("meta_stem", {"attention": None, "mlp": Spec("mlp", {"kernel": 3})}),
         "attention": Spec("sdsa3", attention),
-        "local_attention": Spec("repconv", {"kernel": 1}) if args.get("choice") == "base" else None,
+        "local_attention": local if args.get("choice") == "base" else None,
         "layer_scale": 1e-6,
         "drop_path": args.get("drop_path_rate", 0.1),
         "distill": args.get("kd", True),

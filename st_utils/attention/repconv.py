@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +12,7 @@ from torch import Tensor, nn
 from registry import register
 from st_utils.errors import UserError
 from st_utils.layer import ConvNorm, over_time
+from st_utils.node.base import build_node
 
 DBB = "Ding et al. 2021 (diverse branch block), arXiv:2103.13425"
 META = "Yao et al. 2024 (Meta-SpikeFormer), arXiv:2404.03663; BICLab/Spike-Driven-Transformer-V2"
@@ -18,16 +22,27 @@ class RepConv(nn.Module):
     """Linear layers that merge into one convolution for inference, `[T, B, C, H, W]` -> `[T, B, C', H, W]`.
 
     1 x 1 convolution to `expansion` times the channels, norm, a border of the width that the depthwise
-    kernel x kernel convolution takes away, that convolution, 1 x 1 convolution, norm. The border has the value that
-    the first norm gives to zero, so that in evaluation all is one zero-padded convolution. With kernel=1 there
-    is neither border nor depthwise convolution.
+    kernel x kernel convolution takes away, that convolution, 1 x 1 convolution, norm; with `outer_norm` a further
+    norm and with `node` a neuron. The border has the value that the first norm gives to zero, so that in
+    evaluation all is one zero-padded convolution. With kernel=1 there is neither border nor depthwise convolution.
 
-    In training the border follows the batch's statistics, as the pixels inside it do. `legacy_border` is the
-    authors' form: running statistics, after the update with this batch, and no gradient through the border.
+    `legacy_training` is the authors' form in training; evaluation is the same. They give the border the value for
+    the running statistics (those after the update with this batch) and let no gradient through it; here it follows
+    the batch's, as the pixels inside do. And where no spike at all comes in, as happens behind attention over few
+    tokens, each norm multiplies the gradient by up to 1 / sqrt(eps): 3e7 a projection, and float32 ends within a
+    few blocks. Here the norms of such an input pass it on as it is.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int = 3, expansion: float = 1.0, legacy_border: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 3,
+        expansion: float = 1.0,
+        legacy_training: bool = False,
+        outer_norm: bool = False,
+        node: str | None = None,
+        step: int = 4,
     ):
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:
@@ -35,17 +50,30 @@ class RepConv(nn.Module):
         hidden = int(in_channels * expansion)
         if hidden < 1:
             raise UserError(f"repconv: expansion={expansion} leaves no hidden channel of {in_channels}")
-        self.legacy_border = legacy_border
+        self.legacy_training = legacy_training
         self.expand = ConvNorm(in_channels, hidden)
         self.depthwise = nn.Conv2d(hidden, hidden, kernel, groups=hidden, bias=False) if kernel > 1 else None
         self.project = ConvNorm(hidden, out_channels)
+        self.norm = nn.BatchNorm2d(out_channels) if outer_norm else None
+        self.node = build_node(node, step, out_channels) if node is not None else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        u = over_time(self.expand.conv, x)
+        calm = self.calmer(x)
+        u = calm(over_time(self.expand.conv, x))
         y = over_time(self.expand.norm, u)
         if self.depthwise is not None:
             y = over_time(self.depthwise, self.pad(y, self.norm_of_zero(u).to(y.dtype)))
-        return self.project(y)
+        y = over_time(self.project.norm, calm(over_time(self.project.conv, y)))
+        if self.norm is not None:
+            y = over_time(self.norm, calm(y))
+        return self.node(y)
+
+    def calmer(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """What stands before each norm: nothing, or, where x is all zero, 1 / the norm's factor on the gradient."""
+        if not self.training or self.legacy_training:
+            return lambda u: u
+        factor = torch.where(x.any(), 1.0, math.sqrt(self.expand.norm.eps))
+        return lambda u: _ScaleGradient.apply(u, factor)
 
     def pad(self, y: Tensor, value: Tensor) -> Tensor:
         """`[T, B, C, H, W]` with a border of `value`, `[C, 1, 1]`."""
@@ -56,12 +84,26 @@ class RepConv(nn.Module):
     def norm_of_zero(self, u: Tensor) -> Tensor:
         """What the first norm, whose input u is, gives to zero: `[C, 1, 1]`."""
         norm = self.expand.norm
-        if self.training and not self.legacy_border:
+        if self.training and not self.legacy_training:
             variance, mean = torch.var_mean(u.to(norm.weight.dtype), (0, 1, 3, 4), correction=0)
         else:
             variance, mean = norm.running_var, norm.running_mean
         value = norm.bias - mean * norm.weight / torch.sqrt(variance + norm.eps)
-        return (value.detach() if self.legacy_border else value).view(-1, 1, 1)
+        return (value.detach() if self.legacy_training else value).view(-1, 1, 1)
+
+
+class _ScaleGradient(torch.autograd.Function):
+    """x as it is; its gradient times a number."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(factor)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        (factor,) = ctx.saved_tensors
+        return grad * factor, None
 
 
 @register.attention("repconv", source=f"{META}; {DBB}")
@@ -71,5 +113,5 @@ class RepConvMixer(RepConv):
     `[T, B, D, H, W]` -> the same. With kernel=1 it is the branch before the attention in E-SpikeFormer's 83M form.
     """
 
-    def __init__(self, dim: int, kernel: int = 3, expansion: float = 1.0, legacy_border: bool = False):
-        super().__init__(dim, dim, kernel, expansion, legacy_border)
+    def __init__(self, dim: int, kernel: int = 3, expansion: float = 1.0, legacy_training: bool = False):
+        super().__init__(dim, dim, kernel, expansion, legacy_training)

@@ -4,36 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from registry import register
 from st_utils.attention.qkv import QKVAttention, product
 from st_utils.attention.repconv import META, RepConv
-from st_utils.layer import ConvNorm, over_time
-from st_utils.node.base import build_node
+from st_utils.layer import ConvNorm
 
 ESPIKEFORMER = "Yao et al. 2025 (E-SpikeFormer), arXiv:2411.16061; BICLab/Spike-Driven-Transformer-V3"
-
-
-class RepConvNorm(RepConv):
-    """RepConv, one more norm and, where `node` is given, a neuron: `[T, B, C, H, W]` -> `[T, B, C', H, W]`."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel: int,
-        expansion: float,
-        legacy_border: bool,
-        node: str | None = None,
-        step: int = 4,
-    ):
-        super().__init__(in_channels, out_channels, kernel, expansion, legacy_border)
-        self.norm = nn.BatchNorm2d(out_channels)
-        self.node = build_node(node, step, out_channels) if node is not None else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.node(over_time(self.norm, super().forward(x)))
 
 
 @register.attention("sdsa3", source=META)
@@ -41,7 +19,7 @@ class SDSA3(QKVAttention):
     """Meta-SpikeFormer's attention: neuron(scale Q K' V) with RepConv for q, k, v and the output projection.
 
     Args:
-        kernel, expansion, legacy_border: of the four RepConvs (see there). E-SpikeFormer's Large form has kernel=1
+        kernel, expansion, legacy_training: of the four RepConvs (see there). E-SpikeFormer's Large form has kernel=1
             and expansion=1.5.
         scale: 0.125 whatever the width of a head (the authors' code).
         value_ratio: channels of v for each of q and k.
@@ -59,9 +37,9 @@ class SDSA3(QKVAttention):
         scale: float = 0.125,
         value_ratio: int = 1,
         attn_threshold: float = 0.5,
-        legacy_border: bool = False,
+        legacy_training: bool = False,
     ):
-        layer = partial(RepConvNorm, kernel=kernel, expansion=expansion, legacy_border=legacy_border)
+        layer = partial(RepConv, kernel=kernel, expansion=expansion, legacy_training=legacy_training, outer_norm=True)
         super().__init__(
             dim,
             num_heads,

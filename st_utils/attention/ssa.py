@@ -40,8 +40,9 @@ class SSA(QKVAttention):
 
 @register.attention("random", aliases=("random_attn",), source="the STEP benchmark, arXiv:2505.11151; Fancyssc/STEP")
 class RandomAttention(SSA):
-    """Control: `ssa` whose query and key projections stay as they were drawn. What it scores, no learning of
-    where to look has earned. (The norms after them do learn, as in the benchmark.)
+    """Control: `ssa` whose query and key projections stay as they were drawn.
+
+    What it scores, no learning of where to look has earned. (The norms after them do learn, as in the benchmark.)
     """
 
     def __init__(self, dim: int, num_heads: int = 8, step: int = 4, node: str = "lif", scale: float = 0.125):

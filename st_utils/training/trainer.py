@@ -156,7 +156,12 @@ class Trainer:
         if mixing:
             inputs, labels = self.mixup(inputs, labels)
         with self._autocast():
-            loss = build_loss(self.settings, mixing)(self.model(inputs), labels)
+            logits = self.model(inputs)
+            if logits.dim() != 2:
+                raise UserError(
+                    f"the model gives {list(logits.shape)} in training: leave out distill=true, no teacher is here"
+                )
+            loss = build_loss(self.settings, mixing)(logits, labels)
         value = loss.item()
         if not math.isfinite(value):
             raise UserError(f"the loss is {value} in epoch {epoch}: lower --lr, or set --clip-grad")

@@ -7,7 +7,7 @@ import torch
 
 import main
 import zoo
-from registry import entry, names
+from registry import canonical, entry, names
 from st_utils.training.settings import read_yaml
 from zoo.recipe import FOLDER, find_recipe, recipe_names
 
@@ -17,12 +17,12 @@ def test_recipe(recipe):
     assert read_yaml(FOLDER / f"{recipe}.yml")["source"], "a recipe says where its settings stand"
     *model, dataset = recipe.split("_")
     assert dataset in names("dataset")
-    name = "".join(model) if "".join(model) in names("model") else "sdt" if model == ["statten"] else "spikformer"
+    name = "_".join(model) if "_".join(model) in names("model") else "sdt" if model == ["statten"] else "spikformer"
     settings, found = main.resolve({"model": name, "dataset": dataset, "recipe": recipe, "device": "cpu"})
     assert found == recipe
     with torch.device("meta"):
         model = zoo.create_model(settings.model)
-    assert model.spec == settings.model
+    assert model.spec == str(canonical("model", settings.model))
 
 
 def test_the_models_own_recipe_comes_first():
