@@ -3,8 +3,8 @@
     python -m benchmarks.nodes [--rounds 9] [--threads 2] [--device cpu] [--out DIR] [--quick]
 
 LIF with tau 2, hard reset and a sigmoid surrogate on float32 `[T, N]`, from this zoo, BrainCog (LIFNode,
-layer by layer), SpikingJelly 2.0 (multi-step; eager, torch.compile, and on CUDA its Triton backend) and snnTorch (Leaky),
-all from PyPI, in one process. A round measures each once, in turn; medians over the rounds are reported. The
+layer by layer), SpikingJelly 2.0 (multi-step; eager, torch.compile, and on CUDA its Triton backend) and snnTorch
+(Leaky), all from PyPI, in one process. A round measures each once, in turn; medians over the rounds are reported. The
 limit is the bytes that must move (forward: input and spikes; backward: input, two gradients) over the
 bandwidth of a plain copy measured in the same rounds. Writes nodes.json and nodes.png into DIR.
 """
@@ -143,7 +143,12 @@ def measure(runs: dict[str, Run], x: Tensor, rounds: int, device: str) -> dict:
     peaks = {name: peak_bytes(work, device) for name, work in works.items()}
     times = alternate(works, rounds, device)
     copy = times.pop("copy")
-    result = {"shape": list(x.shape), "copy_seconds": copy, "limit_forward_seconds": copy, "limit_both_seconds": 2.5 * copy}
+    result = {
+        "shape": list(x.shape),
+        "copy_seconds": copy,
+        "limit_forward_seconds": copy,
+        "limit_both_seconds": 2.5 * copy,
+    }
     result["gigabytes_per_second"] = 2 * x.numel() * x.element_size() / copy / 1e9
     for name in runs:
         ours = times["zoo/both"]

@@ -16,7 +16,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 # No contraction to FMA, so that spikes are the definition's; the two -fno let comparisons become masks and
 # change no value.
-FLAGS = "-O3 -std=c++17 -ffp-contract=off -fno-math-errno -fno-trapping-math -fPIC -shared".split()
+FLAGS = ["-O3", "-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared"]
 # The first set that compiles: some compilers have no OpenMP, some no native target.
 EXTRAS = (["-march=native", "-fopenmp"], ["-march=native"], ["-fopenmp"], [])
 log = logging.getLogger(__name__)

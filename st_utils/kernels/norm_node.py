@@ -122,7 +122,9 @@ def _norm_and_fire(
     form = Form(charge, threshold, v_reset, detach_reset, surrogate, alpha, strict, beta)
     x, training = x.contiguous(), known_mean is None
     spikes = torch.empty_like(x)
-    mean, var = (x.new_empty(x.shape[2], dtype=torch.float32) if k is None else k.clone() for k in (known_mean, known_var))
+    mean, var = (
+        x.new_empty(x.shape[2], dtype=torch.float32) if k is None else k.clone() for k in (known_mean, known_var)
+    )
     c_form = cpu.c_form(form, constant_decay if decay is None else decay)
     _library().zoo_norm_forward(
         *(cpu.DTYPES[x.dtype], x.data_ptr(), spikes.data_ptr(), CShape(*x.shape), training, eps),
