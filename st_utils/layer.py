@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from registry import Spec
 from st_utils.errors import UserError
+from st_utils.kernels.norm_node import norm_then_fire
 from st_utils.node.base import build_node
 
 
@@ -56,7 +57,7 @@ class ConvNormNode(ConvNorm):
         self.node = build_node(node, step, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.node(super().forward(x))
+        return norm_then_fire(self.norm, self.node, over_time(self.conv, x))
 
 
 def halve(x: Tensor) -> Tensor:

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from registry import Spec, create, entry, parse
+from st_utils.kernels.form import Form
+from st_utils.kernels.op import backend_for, integrate_and_fire
 
 HALF = (torch.float16, torch.bfloat16)
+Backend = Literal["auto", "torch", "cpu", "triton"]
 
 
 class Node(nn.Module):
@@ -34,9 +37,17 @@ class IntegrateAndFire(Node):
     """The neurons that charge, fire and reset: h = charge(v, x), s = step(h - threshold), v = reset(h, s).
 
     Hard reset: v = (1 - s) h + s v_reset. Soft reset (`v_reset=none`): v = h - s threshold. With
-    `detach_reset` the s of the reset carries no gradient. This loop in plain torch is the definition that
-    every other backend is compared with.
+    `detach_reset` the s of the reset carries no gradient. This loop in plain torch, `fire`, is the definition
+    that every other backend is compared with. `charge_form` is the `Form.charge` that a class computes, if any:
+    a class that changes the arithmetic and names none runs in plain torch.
     """
+
+    charge_form: str | None = None
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        if {"charge", "reset", "fire"} & vars(cls).keys() and "charge_form" not in vars(cls):
+            cls.charge_form = None
 
     def __init__(
         self,
@@ -44,11 +55,30 @@ class IntegrateAndFire(Node):
         v_reset: float | None,
         detach_reset: bool,
         surrogate: str,
-        backend: Literal["auto", "torch"],
+        backend: Backend,
     ):
         super().__init__()
         self.threshold, self.v_reset, self.detach_reset, self.backend = threshold, v_reset, detach_reset, backend
         self.surrogate = create("surrogate", surrogate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        form = self.form()
+        if backend := backend_for(x, form, self.backend):
+            return integrate_and_fire(x, self.decay(), form, backend)
+        return super().forward(x)
+
+    def form(self) -> Form | None:
+        """This neuron for the kernels; None where it has no closed form that they know."""
+        s = self.surrogate
+        if self.charge_form is None or s.kernel is None:
+            return None
+        settings = float(self.threshold), self.v_reset, self.detach_reset
+        alpha, beta = s.kernel_numbers()
+        return Form(self.charge_form, *settings, s.kernel, alpha, s.strict, beta)
+
+    def decay(self) -> Tensor | float:
+        """What of the membrane's way to rest a step takes; a tensor without axes where it is learnt."""
+        return 0.0
 
     def charge(self, v: Tensor | float, x: Tensor) -> Tensor:
         """The membrane potential before firing, from the one after the last reset and the input current."""

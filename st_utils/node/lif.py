@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
-from st_utils.node.base import IntegrateAndFire
-
-Backend = Literal["auto", "torch"]
+from st_utils.node.base import Backend, IntegrateAndFire
 
 
 @register.node("if", aliases=("if_node",), source="Lapicque 1907; as in SpikingJelly and BrainCog")
 class IF(IntegrateAndFire):
     """Integrate and fire: h = v + x."""
+
+    charge_form = "if"
 
     def __init__(
         self,
@@ -38,7 +37,15 @@ class _Leaky(IntegrateAndFire):
 
     decay_input: bool
 
-    def leak(self, v: Tensor | float, x: Tensor, decay: Tensor | float) -> Tensor:
+    @property
+    def charge_form(self) -> str:
+        """Which of the two."""
+        return "decay" if self.decay_input else "plain"
+
+    def charge(self, v: Tensor | float, x: Tensor) -> Tensor:
+        decay = self.decay()
+        if isinstance(decay, Tensor):
+            decay = decay.to(x.dtype)
         rest = self.v_reset or 0.0
         above_rest = v - rest if rest else v
         if self.decay_input:
@@ -77,8 +84,8 @@ class LIF(_Leaky):
             raise UserError(f"lif: tau must be at least 1, not {tau}")
         self.tau, self.decay_input = tau, decay_input
 
-    def charge(self, v: Tensor | float, x: Tensor) -> Tensor:
-        return self.leak(v, x, 1 / self.tau)
+    def decay(self) -> float:
+        return 1 / self.tau
 
 
 @register.node("plif", source="Fang et al. 2021 (PLIF), arXiv:2007.05785")
@@ -101,5 +108,5 @@ class PLIF(_Leaky):
         self.decay_input = decay_input
         self.w = nn.Parameter(torch.tensor(-math.log(tau - 1)))
 
-    def charge(self, v: Tensor | float, x: Tensor) -> Tensor:
-        return self.leak(v, x, torch.sigmoid(self.w).to(x.dtype))
+    def decay(self) -> Tensor:
+        return torch.sigmoid(self.w)

@@ -21,12 +21,26 @@ class Surrogate:
     Args:
         alpha: sharpness of the stand-in, as each class's formula uses it.
         strict: fire on u > 0 instead of u >= 0.
+
+    `kernel` is the closed form's name in `st_utils/kernels` (surrogates.h; cuda.SURROGATES), which gets
+    `kernel_numbers`. A class that changes the arithmetic and names none runs in plain torch.
     """
+
+    kernel: str | None = None
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        if {"gradient", "fires", "spike"} & vars(cls).keys() and "kernel" not in vars(cls):
+            cls.kernel = None
 
     def __init__(self, alpha: float = 1.0, strict: bool = False):
         if alpha <= 0:
             raise UserError(f"a surrogate's alpha must be above 0, not {alpha}")
         self.alpha, self.strict = alpha, strict
+
+    def kernel_numbers(self) -> tuple[float, float]:
+        """The alpha and beta of the closed form `kernel`."""
+        return float(self.alpha), 0.0
 
     def gradient(self, u: Tensor) -> Tensor:
         """d spike / d u, elementwise."""
@@ -57,6 +71,8 @@ class _Step(torch.autograd.Function):
 class Sigmoid(Surrogate):
     """alpha s (1 - s) with s = sigmoid(alpha u)."""
 
+    kernel = "sigmoid"
+
     def __init__(self, alpha: float = 4.0, strict: bool = False):
         super().__init__(alpha, strict)
 
@@ -69,6 +85,8 @@ class Sigmoid(Surrogate):
 class ATan(Surrogate):
     """alpha / 2 / (1 + (pi / 2 alpha u)^2)."""
 
+    kernel = "atan"
+
     def __init__(self, alpha: float = 2.0, strict: bool = False):
         super().__init__(alpha, strict)
 
@@ -79,6 +97,8 @@ class ATan(Surrogate):
 @register.surrogate("qgate", aliases=("piecewise_quadratic",), source="Esser et al. 2016, arXiv:1603.08270; BrainCog")
 class QGate(Surrogate):
     """max(0, alpha - alpha^2 |u|), the derivative of a piecewise quadratic."""
+
+    kernel = "qgate"
 
     def __init__(self, alpha: float = 2.0, strict: bool = False):
         super().__init__(alpha, strict)
@@ -101,6 +121,8 @@ class Triangle(QGate):
 class Gate(Surrogate):
     """1 where |u| < 1 / alpha, else 0: height 1 whatever alpha is."""
 
+    kernel = "gate"
+
     def __init__(self, alpha: float = 2.0, strict: bool = False):
         super().__init__(alpha, strict)
 
@@ -111,6 +133,8 @@ class Gate(Surrogate):
 @register.surrogate("rectangle", aliases=("rect",), source="Wu et al. 2018 (STBP), arXiv:1706.02609")
 class Rectangle(Surrogate):
     """alpha where |u| < 1 / (2 alpha), else 0: a rectangle of unit area."""
+
+    kernel = "rectangle"
 
     def gradient(self, u: Tensor) -> Tensor:
         return self.alpha * (u.abs() < 0.5 / self.alpha).to(u.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from registry import create, names
+from registry import create
 from st_utils.errors import UserError
 from tests import golden_numbers as golden
 
@@ -78,7 +78,7 @@ def test_nothing_is_kept_between_calls(name):
     assert node(x).shape == x.shape
 
 
-@pytest.mark.parametrize("surrogate", names("surrogate"))
+@pytest.mark.parametrize("surrogate", ["atan", "gate", "qgate", "rectangle", "sigmoid", "triangle"])
 def test_surrogates_have_their_mass_around_the_threshold(surrogate):
     """Each stand-in is even, has its top at u = 0, and (but for `gate`, by its definition) integrates to 1."""
     part = create("surrogate", surrogate)

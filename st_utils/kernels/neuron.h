@@ -1,0 +1,182 @@
+// One row of neurons through one time step: charge, fire, reset, and the way back. Rows are contiguous float32.
+//
+// The forward expressions are those of the definition (st_utils/node), in its order: built with
+// -ffp-contract=off, every spike is the same bit for bit. Loops are written for the vectoriser: no branch on data.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+struct Form {
+    int32_t charge, soft, detach, strict;
+    float threshold, v_reset, alpha, beta, decay;
+};
+enum Charge { IF, DECAY, PLAIN };
+enum DType { FLOAT32, FLOAT16, BFLOAT16 };
+using Surrogate = void (*)(const float *h, float *derivative, int64_t n, const Form &form);
+
+template <class To, class From> inline To bits(From from) {
+    To to;
+    static_assert(sizeof(To) == sizeof(From), "same size");
+    std::memcpy(&to, &from, sizeof(to));
+    return to;
+}
+
+// e^x for x <= 0, relative error below 2e-7; 0 below -87. Cody and Waite's reduction, a Taylor tail to degree 6.
+inline float exp_negative(float x) {
+    const float shifter = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+    const float clamped = x < -87.0f ? -87.0f : x;
+    const float shifted = clamped * 1.44269504f + shifter;
+    const float power = shifted - shifter;
+    const float r = (clamped - power * 0.693359375f) + power * 2.12194440e-4f;
+    float p = 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    const float scale = bits<float>((bits<int32_t>(shifted) - bits<int32_t>(shifter) + 127) << 23);
+    return x < -87.0f ? 0.0f : p * scale;
+}
+
+// -- surrogates: d spike / d u, one line each. Python finds them by name. -------------------------
+#define SURROGATE(name, before, formula)                                                                              \
+    extern "C" void surrogate_##name(const float *__restrict h, float *__restrict derivative, int64_t n,              \
+                                     const Form &form) {                                                              \
+        const float threshold = form.threshold, a = form.alpha, b = form.beta;                                        \
+        (void)a, (void)b;                                                                                             \
+        for (int64_t i = 0; i < n; i++) {                                                                             \
+            const float u = h[i] - threshold;                                                                         \
+            (void)u;                                                                                                  \
+            before;                                                                                                   \
+            derivative[i] = formula;                                                                                  \
+        }                                                                                                             \
+    }
+#include "surrogates.h"
+
+// -- conversions: float32 rows from and to half precision --------------------------------------------------
+inline float from_half(uint16_t half) {
+    const float magnitude = bits<float>(uint32_t(half & 0x7fff) << 13) * 0x1p112f;  // subnormals come out right
+    const uint32_t special = (half & 0x7c00) == 0x7c00 ? 0x7f800000u : 0u;          // infinity, NaN
+    return bits<float>(bits<uint32_t>(magnitude) | special | uint32_t(half & 0x8000) << 16);
+}
+
+inline uint16_t to_half(float value) {
+    const uint32_t sign = bits<uint32_t>(value) & 0x80000000u, x = bits<uint32_t>(value) ^ sign;
+    const uint32_t normal = (x - 0x38000000u + 0xfffu + ((x >> 13) & 1)) >> 13;  // nearest, ties to even
+    const uint32_t tiny = bits<uint32_t>(bits<float>(x) + 0.5f) - 0x3f000000u;  // the addition rounds at 2^-24
+    const uint32_t finite = x < 0x38800000u ? tiny : normal;
+    const uint32_t large = x > 0x7f800000u ? 0x7e00u : 0x7c00u;
+    return uint16_t((x >= 0x477ff000u ? large : finite) | sign >> 16);
+}
+
+inline float from_bfloat(uint16_t value) { return bits<float>(uint32_t(value) << 16); }
+
+inline uint16_t to_bfloat(float value) {
+    const uint32_t x = bits<uint32_t>(value);
+    return (x & 0x7fffffffu) > 0x7f800000u ? uint16_t(0x7fc0) : uint16_t((x + 0x7fffu + ((x >> 16) & 1)) >> 16);
+}
+
+// n numbers from `at` on as float32: float32 is read in place, the others go through `room`.
+inline const float *load(const void *data, int dtype, int64_t at, int64_t n, float *room) {
+    if (dtype == FLOAT32) return static_cast<const float *>(data) + at;
+    const uint16_t *from = static_cast<const uint16_t *>(data) + at;
+    if (dtype == FLOAT16)
+        for (int64_t i = 0; i < n; i++) room[i] = from_half(from[i]);
+    else
+        for (int64_t i = 0; i < n; i++) room[i] = from_bfloat(from[i]);
+    return room;
+}
+
+// Where a row of n results is written, and how it gets to its place from there.
+inline float *place(void *data, int dtype, int64_t at, float *room) {
+    return dtype == FLOAT32 ? static_cast<float *>(data) + at : room;
+}
+
+inline void store(const float *room, void *data, int dtype, int64_t at, int64_t n) {
+    if (dtype == FLOAT32) return;
+    uint16_t *to = static_cast<uint16_t *>(data) + at;
+    if (dtype == FLOAT16)
+        for (int64_t i = 0; i < n; i++) to[i] = to_half(room[i]);
+    else
+        for (int64_t i = 0; i < n; i++) to[i] = to_bfloat(room[i]);
+}
+
+// -- one time step -----------------------------------------------------------------------------------------
+inline float fires(float u, bool strict) { return (strict ? u > 0.0f : u >= 0.0f) ? 1.0f : 0.0f; }
+
+template <int C> inline float charge(float v, float x, const Form &f) {
+    if (C == IF) return v + x;
+    const float above_rest = v - f.v_reset;
+    return C == DECAY ? v + (x - above_rest) * f.decay : v - above_rest * f.decay + x;
+}
+
+template <bool Soft> inline float reset(float h, float s, const Form &f) {
+    return Soft ? h - f.threshold * s : (1.0f - s) * h + s * f.v_reset;
+}
+
+// v -> v after this step; KeepH writes the membrane before firing to out, else the spikes.
+template <int C, bool Soft, bool Strict, bool KeepH>
+void step_row(const float *__restrict x, float *__restrict v, float *__restrict out, int64_t n, const Form &form) {
+    const Form f = form;
+    for (int64_t i = 0; i < n; i++) {
+        const float h = charge<C>(v[i], x[i], f);
+        const float s = fires(h - f.threshold, Strict);
+        v[i] = reset<Soft>(h, s, f);
+        out[i] = KeepH ? h : s;
+    }
+}
+
+// The gradient back through one step. carry: of v after the step -> of v before it; grad: of the spikes;
+// gx: of the input. Learn adds every neuron's gradient of the decay to `decays`, from x and v before the step.
+template <int C, bool Soft, bool Detach, bool Learn>
+void back_row(const float *__restrict h, const float *__restrict derivative, const float *__restrict grad,
+              float *__restrict carry, float *__restrict gx, const float *__restrict x, const float *__restrict v,
+              double *__restrict decays, int64_t n, const Form &form) {
+    const Form f = form;
+    for (int64_t i = 0; i < n; i++) {
+        const float s = fires(h[i] - f.threshold, f.strict);
+        float gs = grad[i], gh = Soft ? carry[i] : carry[i] * (1.0f - s);
+        if (!Detach) gs += carry[i] * (Soft ? -f.threshold : f.v_reset - h[i]);
+        gh += gs * derivative[i];
+        gx[i] = C == DECAY ? gh * f.decay : gh;
+        carry[i] = C == IF ? gh : gh - gh * f.decay;
+        if (Learn) {
+            const float above_rest = v[i] - f.v_reset;
+            decays[i] += double(gh * (C == DECAY ? x[i] - above_rest : -above_rest));
+        }
+    }
+}
+
+// The membrane after a step from the one before firing.
+template <bool Soft> void reset_row(const float *__restrict h, float *__restrict v, int64_t n, const Form &form) {
+    const Form f = form;
+    for (int64_t i = 0; i < n; i++) v[i] = reset<Soft>(h[i], fires(h[i] - f.threshold, f.strict), f);
+}
+
+// -- the same, chosen at run time --------------------------------------------------------------------------
+using Step = void (*)(const float *, float *, float *, int64_t, const Form &);
+using Back = void (*)(const float *, const float *, const float *, float *, float *, const float *, const float *,
+                      double *, int64_t, const Form &);
+
+template <int C, bool KeepH> Step step_of(const Form &f) {
+    if (f.soft) return f.strict ? step_row<C, true, true, KeepH> : step_row<C, true, false, KeepH>;
+    return f.strict ? step_row<C, false, true, KeepH> : step_row<C, false, false, KeepH>;
+}
+
+template <bool KeepH> Step step_of(const Form &f) {
+    return f.charge == IF ? step_of<IF, KeepH>(f) : f.charge == DECAY ? step_of<DECAY, KeepH>(f) : step_of<PLAIN, KeepH>(f);
+}
+
+template <int C, bool Learn> Back back_of(const Form &f) {
+    if (f.soft) return f.detach ? back_row<C, true, true, Learn> : back_row<C, true, false, Learn>;
+    return f.detach ? back_row<C, false, true, Learn> : back_row<C, false, false, Learn>;
+}
+
+inline Back back_of(const Form &f, bool learn) {
+    if (f.charge == IF) return back_of<IF, false>(f);
+    if (f.charge == DECAY) return learn ? back_of<DECAY, true>(f) : back_of<DECAY, false>(f);
+    return learn ? back_of<PLAIN, true>(f) : back_of<PLAIN, false>(f);
+}

@@ -1,0 +1,226 @@
+// Batch norm and integrate-and-fire as one, over x [T, B, C, L] in that memory order (L: rows and columns).
+//
+// A few channels at a time are gathered into a cache, as float32 [T, B * L] each: statistics, then normalise,
+// integrate and fire; so x is read once from memory and the spikes are written once. The way back recomputes
+// from x in the same manner.
+#include "neuron.h"
+
+struct Shape {
+    int64_t steps, batch, channels, length;
+};
+
+namespace {
+
+struct Plan {
+    int64_t neurons, count, group, block;  // of a channel; its numbers; channels gathered together; row of neurons
+    explicit Plan(const Shape &s) : neurons(s.batch * s.length), count(s.steps * neurons) {
+        group = s.length < 256 ? 256 / s.length : 1;  // so that memory is read in runs of a kilobyte
+        block = 65536 / s.steps;
+        block = (block > 1024 ? 1024 : block < 16 ? 16 : block) & ~int64_t(15);
+    }
+    int64_t groups(const Shape &s) const { return (s.channels + group - 1) / group; }
+};
+
+struct Room {  // what a thread works in
+    std::vector<float> x, grad, h, y, v, carry, derivative, out;
+    std::vector<double> decays;
+    Room(const Shape &s, const Plan &p, bool back)
+        : x(p.count * p.group), grad(back ? p.count * p.group : 0), h(back ? p.block * s.steps : 0),
+          y(p.block * (back ? s.steps : 1)), v(p.block), carry(p.block), derivative(p.block), out(p.block), decays(p.block) {}
+};
+
+// Channels c to c + group of x into `room`, each [T, B * L], as float32; and back again.
+void gather(const void *x, int dtype, const Shape &s, const Plan &p, int64_t c, int64_t group, float *room) {
+    for (int64_t row = 0; row < s.steps * s.batch; row++)
+        for (int64_t g = 0; g < group; g++) {
+            float *to = room + g * p.count + row * s.length;
+            const float *from = load(x, dtype, (row * s.channels + c + g) * s.length, s.length, to);
+            if (from != to) std::memcpy(to, from, sizeof(float) * s.length);
+        }
+}
+
+void scatter(const float *room, void *x, int dtype, const Shape &s, const Plan &p, int64_t c, int64_t group) {
+    for (int64_t row = 0; row < s.steps * s.batch; row++)
+        for (int64_t g = 0; g < group; g++) {
+            const float *from = room + g * p.count + row * s.length;
+            const int64_t at = (row * s.channels + c + g) * s.length;
+            if (dtype == FLOAT32)
+                std::memcpy(static_cast<float *>(x) + at, from, sizeof(float) * s.length);
+            else
+                store(from, x, dtype, at, s.length);
+        }
+}
+
+const int64_t LANES = 16;  // partial sums side by side, so that the order of additions suits the vectors
+
+inline float total(const float *lanes) {
+    float sum = 0.0f;
+    for (int64_t k = 0; k < LANES; k++) sum += lanes[k];
+    return sum;
+}
+
+inline float sum_of(const float *x, int64_t n) {
+    float lanes[LANES] = {};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int64_t k = 0; k < LANES; k++) lanes[k] += x[i + k];
+    for (int64_t k = 0; i + k < n; k++) lanes[k] += x[i + k];
+    return total(lanes);
+}
+
+// Sum over (x - mean) (y - other).
+inline float sum_of_product(const float *x, const float *y, float mean, float other, int64_t n) {
+    float lanes[LANES] = {};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int64_t k = 0; k < LANES; k++) lanes[k] += (x[i + k] - mean) * (y[i + k] - other);
+    for (int64_t k = 0; i + k < n; k++) lanes[k] += (x[i + k] - mean) * (y[i + k] - other);
+    return total(lanes);
+}
+
+// Mean and variance (of the population) of n numbers: in runs, each about its own mean, merged in double.
+void statistics(const float *x, int64_t count, double *mean, double *var) {
+    double seen = 0.0, average = 0.0, squares = 0.0;
+    for (int64_t from = 0; from < count; from += 1024) {
+        const int64_t n = count - from < 1024 ? count - from : 1024;
+        const float m = sum_of(x + from, n) / n;
+        const double squared = sum_of_product(x + from, x + from, m, m, n), away = double(m) - average;
+        squares += squared + away * away * seen * n / (seen + n);
+        average += away * n / (seen + n);
+        seen += n;
+    }
+    *mean = average;
+    *var = squares / seen;
+}
+
+inline void normalise(const float *__restrict x, float *__restrict y, int64_t n, float scale, float shift) {
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] * scale + shift;
+}
+
+// Spikes of one channel in the place of its input.
+void fire_channel(Room &room, Step step, float *x, const Shape &s, const Plan &p, float scale, float shift,
+                  const Form &form) {
+    for (int64_t from = 0; from < p.neurons; from += p.block) {
+        const int64_t n = p.neurons - from < p.block ? p.neurons - from : p.block;
+        for (int64_t i = 0; i < n; i++) room.v[i] = form.v_reset;
+        for (int64_t t = 0; t < s.steps; t++) {
+            float *row = x + t * p.neurons + from;
+            normalise(row, room.y.data(), n, scale, shift);
+            step(room.y.data(), room.v.data(), row, n, form);
+        }
+    }
+}
+
+struct Way {  // what the way back needs of the neuron
+    Step step;
+    Back back;
+    Surrogate surrogate;
+    bool learn;
+};
+
+struct Sums {
+    double of_grad = 0.0, of_product = 0.0, of_decay = 0.0;
+};
+
+// The gradient of a channel's normalised input in the place of the spikes' gradient, its sums added to `sums`.
+void back_through_node(Room &room, const Way &way, const float *x, float *grad, const Shape &s, const Plan &p, float scale,
+                       float shift, float mean, const Form &form, Sums &sums) {
+    for (int64_t from = 0; from < p.neurons; from += p.block) {
+        const int64_t n = p.neurons - from < p.block ? p.neurons - from : p.block;
+        for (int64_t i = 0; i < n; i++) room.v[i] = form.v_reset, room.carry[i] = 0.0f, room.decays[i] = 0.0;
+        for (int64_t t = 0; t < s.steps; t++) {
+            normalise(x + t * p.neurons + from, &room.y[t * n], n, scale, shift);
+            way.step(&room.y[t * n], room.v.data(), &room.h[t * n], n, form);
+        }
+        for (int64_t t = s.steps - 1; t >= 0; t--) {
+            float *row = grad + t * p.neurons + from;
+            if (way.learn && t == 0)
+                for (int64_t i = 0; i < n; i++) room.v[i] = form.v_reset;
+            else if (way.learn)
+                (form.soft ? reset_row<true> : reset_row<false>)(&room.h[(t - 1) * n], room.v.data(), n, form);
+            way.surrogate(&room.h[t * n], room.derivative.data(), n, form);
+            way.back(&room.h[t * n], room.derivative.data(), row, room.carry.data(), room.out.data(), &room.y[t * n],
+                     room.v.data(), room.decays.data(), n, form);
+            sums.of_grad += sum_of(room.out.data(), n);
+            sums.of_product += sum_of_product(x + t * p.neurons + from, room.out.data(), mean, 0.0f, n);
+            std::memcpy(row, room.out.data(), sizeof(float) * n);
+        }
+        if (way.learn)
+            for (int64_t i = 0; i < n; i++) sums.of_decay += room.decays[i];
+    }
+}
+
+// The gradient of x in the place of that of the normalised input.
+void back_through_norm(const float *__restrict x, float *__restrict grad, int64_t count, float scale, float mean,
+                       float along, float across) {
+    for (int64_t i = 0; i < count; i++) grad[i] = scale * (grad[i] - along - (x[i] - mean) * across);
+}
+
+}  // namespace
+
+// Training: `mean` and `var` (of the population) are written; else they are what normalises. weight, bias: or null.
+extern "C" void zoo_norm_forward(int dtype, const void *x, void *spikes, const Shape *shape, int training, double eps,
+                                 const float *weight, const float *bias, float *mean, float *var, const Form *form,
+                                 int threads) {
+    const Shape s = *shape;
+    const Plan p(s);
+    const Step step = step_of<false>(*form);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        Room room(s, p, false);
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < p.groups(s); k++) {
+            const int64_t first = k * p.group, group = s.channels - first < p.group ? s.channels - first : p.group;
+            gather(x, dtype, s, p, first, group, room.x.data());
+            for (int64_t c = first; c < first + group; c++) {
+                float *channel = &room.x[(c - first) * p.count];
+                if (training) {
+                    double m, v;
+                    statistics(channel, p.count, &m, &v);
+                    mean[c] = float(m), var[c] = float(v);
+                }
+                const double scale = (weight ? weight[c] : 1.0) / std::sqrt(double(var[c]) + eps);
+                const double shift = (bias ? bias[c] : 0.0) - double(mean[c]) * scale;
+                fire_channel(room, step, channel, s, p, float(scale), float(shift), *form);
+            }
+            scatter(room.x.data(), spikes, dtype, s, p, first, group);
+        }
+    }
+}
+
+// Writes gx, and the gradients of weight and bias; returns that of the decay.
+extern "C" double zoo_norm_backward(int dtype, const void *grad, const void *x, void *gx, const Shape *shape, int training,
+                                    double eps, const float *weight, const float *bias, const float *mean,
+                                    const float *var, float *grad_weight, float *grad_bias, const Form *form,
+                                    Surrogate surrogate, int learn, int threads) {
+    const Shape s = *shape;
+    const Plan p(s);
+    const Way way = {step_of<true>(*form), back_of(*form, learn), surrogate, learn != 0};
+    std::vector<double> decays(s.channels);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        Room room(s, p, true);
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < p.groups(s); k++) {
+            const int64_t first = k * p.group, group = s.channels - first < p.group ? s.channels - first : p.group;
+            gather(x, dtype, s, p, first, group, room.x.data());
+            gather(grad, dtype, s, p, first, group, room.grad.data());
+            for (int64_t c = first; c < first + group; c++) {
+                float *channel = &room.x[(c - first) * p.count], *back = &room.grad[(c - first) * p.count];
+                const double inverse = 1.0 / std::sqrt(double(var[c]) + eps), scale = (weight ? weight[c] : 1.0) * inverse;
+                const float shift = float((bias ? bias[c] : 0.0) - double(mean[c]) * scale);
+                Sums sums;
+                back_through_node(room, way, channel, back, s, p, float(scale), shift, mean[c], *form, sums);
+                grad_weight[c] = float(sums.of_product * inverse), grad_bias[c] = float(sums.of_grad);
+                decays[c] = sums.of_decay;
+                const float along = training ? float(sums.of_grad / p.count) : 0.0f;
+                const float across = training ? float(sums.of_product * inverse * inverse / p.count) : 0.0f;
+                back_through_norm(channel, back, p.count, float(scale), mean[c], along, across);
+            }
+            scatter(room.grad.data(), gx, dtype, s, p, first, group);
+        }
+    }
+    double sum = 0.0;
+    for (double part : decays) sum += part;
+    return sum;
+}

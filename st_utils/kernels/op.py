@@ -1,0 +1,162 @@
+"""`zoo::integrate_and_fire`: a neuron's whole time loop as one operator, whatever device it runs on.
+
+It saves its input and nothing else: the backward pass computes the membrane again. It has a fake implementation
+and a gradient, so that torch.compile takes it in without a break; it has no second derivative.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from functools import cache
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from st_utils.errors import UserError
+from st_utils.kernels.form import Form
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+# A backend's module here, and the kind of device that `auto` gives it to.
+MODULES = {"cpu": "cpu", "triton": "cuda"}
+DEVICES = {"cpu": "cpu", "cuda": "triton"}
+log = logging.getLogger(__name__)
+
+
+def integrate_and_fire(x: Tensor, decay: Tensor | float, form: Form, backend: str) -> Tensor:
+    """Spikes of the input currents `[T, ...]` in float32 or half precision, in x's dtype.
+
+    `backend` is what `backend_for` said; the decay gets a gradient where it is a tensor (no axes).
+    """
+    learnt = isinstance(decay, Tensor)
+    return _fire(x, decay if learnt else None, 0.0 if learnt else decay, *form, backend)
+
+
+def backend_for(x: Tensor, form: Form | None, backend: str) -> str | None:
+    """The backend that runs x: the one told, or what fits the device for `auto`; None is plain torch.
+
+    Raises UserError for a told backend that can't run on x's device.
+    """
+    if backend == "torch" or form is None or x.dtype not in DTYPES or x.dim() == 0:
+        return None
+    device = x.device.type
+    chosen = DEVICES.get(device) if backend == "auto" else backend
+    interpreted = chosen == "triton" and device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+    if backend != "auto" and DEVICES.get(device) != chosen and not interpreted:
+        raise UserError(f"backend={backend} can't run a tensor on {device}: write backend=auto")
+    return chosen if chosen and _usable(chosen, x.dtype, *form) else None
+
+
+@torch.compiler.assume_constant_result
+def _usable(backend: str, dtype: torch.dtype, *form: object) -> bool:
+    """Whether the backend is there and computes this; a constant to torch.compile, which looks past a cache."""
+    return _check(backend, dtype, Form(*form))
+
+
+@cache
+def _check(backend: str, dtype: torch.dtype, form: Form) -> bool:
+    if not _available(backend):
+        return False
+    supported = _module(backend).supports(dtype, form)
+    if not supported:
+        log.info("backend %s has no kernel for %s in %s: plain torch takes its place", backend, form, dtype)
+    return supported
+
+
+@cache
+def _available(backend: str) -> bool:
+    if there := _module(backend).available():
+        log.info("neurons run in the %s backend", backend)
+    else:
+        log.warning("backend %s is not available: plain torch takes its place", backend)
+    return there
+
+
+@cache
+def _module(backend: str) -> ModuleType:
+    return importlib.import_module(f"st_utils.kernels.{MODULES[backend]}")
+
+
+def steps_outermost(x: Tensor) -> bool:
+    """Whether memory holds one time step after the other, each without gaps, in whatever order of axes."""
+    inner = x.numel() // max(x.shape[0], 1)
+    return x.is_contiguous() or (x.stride(0) == inner and torch.ops.aten.is_non_overlapping_and_dense(x[0]))
+
+
+def _dense(x: Tensor) -> Tensor:
+    return x if steps_outermost(x) else x.contiguous()
+
+
+def _like(x: Tensor, other: Tensor) -> Tensor:
+    """x in the other's layout."""
+    return x if x.stride() == other.stride() else torch.empty_like(other).copy_(x)
+
+
+@torch.library.custom_op("zoo::integrate_and_fire", mutates_args=())
+def _fire(
+    x: Tensor,
+    decay: Tensor | None,
+    constant_decay: float,
+    charge: str,
+    threshold: float,
+    v_reset: float | None,
+    detach_reset: bool,
+    surrogate: str,
+    alpha: float,
+    strict: bool,
+    beta: float,
+    backend: str,
+) -> Tensor:
+    form = Form(charge, threshold, v_reset, detach_reset, surrogate, alpha, strict, beta)
+    return _module(backend).forward(_dense(x), constant_decay if decay is None else decay, form)
+
+
+@_fire.register_fake
+def _(x: Tensor, *_args) -> Tensor:
+    return torch.empty_like(_dense(x))
+
+
+@torch.library.custom_op("zoo::integrate_and_fire_backward", mutates_args=())
+def _fire_backward(
+    grad: Tensor,
+    x: Tensor,
+    decay: Tensor | None,
+    constant_decay: float,
+    charge: str,
+    threshold: float,
+    v_reset: float | None,
+    detach_reset: bool,
+    surrogate: str,
+    alpha: float,
+    strict: bool,
+    beta: float,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    form = Form(charge, threshold, v_reset, detach_reset, surrogate, alpha, strict, beta)
+    x = _dense(x)
+    grad = _like(grad, x)
+    grad_x, grad_decay = _module(backend).backward(grad, x, constant_decay if decay is None else decay, form)
+    return grad_x, x.new_empty(0, dtype=torch.float32) if grad_decay is None else grad_decay
+
+
+@_fire_backward.register_fake
+def _(grad: Tensor, x: Tensor, decay: Tensor | None, *_args) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(_dense(x)), x.new_empty(0 if decay is None else (), dtype=torch.float32)
+
+
+def _save(ctx, inputs: tuple, output: Tensor) -> None:
+    x, decay, *ctx.settings = inputs
+    ctx.save_for_backward(x, decay)
+
+
+def _differentiate(ctx, grad: Tensor) -> tuple:
+    x, decay = ctx.saved_tensors
+    grad_x, grad_decay = _fire_backward(grad, x, decay, *ctx.settings)
+    if decay is None:
+        grad_decay = None
+    return grad_x, grad_decay, *[None] * len(ctx.settings)
+
+
+_fire.register_autograd(_differentiate, setup_context=_save)

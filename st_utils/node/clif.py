@@ -1,0 +1,62 @@
+"""CLIF: a leaky integrate-and-fire neuron with a second memory that no surrogate stands in front of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from registry import register
+from st_utils.errors import UserError
+from st_utils.node.base import IntegrateAndFire
+
+
+@register.node("clif", source="Huang et al. 2024, arXiv:2402.04663; HuuYuLong/Complementary-LIF")
+class CLIF(IntegrateAndFire):
+    """Complementary LIF: a memory m of recent spikes deepens the reset, and carries gradients far back in time.
+
+        h = v - (v - v_reset) / tau + x             (x / tau with decay_input)
+        s = step(h - threshold)
+        m = m sigmoid(h / tau) + s                  (m = 0 at the start)
+        v = reset(h, s) - s sigmoid(m)
+
+    Args:
+        tau: membrane time constant in steps, at least 1.
+        threshold: membrane potential that fires.
+        v_reset: potential after a spike, before m is subtracted, and at rest; none subtracts the threshold.
+        decay_input: divide the input by tau.
+        detach_reset: no gradient through the s of the reset; m always carries its own.
+        surrogate: what stands in for the step's derivative.
+
+    The defaults are the paper's.
+    """
+
+    def __init__(
+        self,
+        tau: float = 2.0,
+        threshold: float = 1.0,
+        v_reset: float | None = None,
+        decay_input: bool = False,
+        detach_reset: bool = False,
+        surrogate: str = "rectangle",
+    ):
+        super().__init__(threshold, v_reset, detach_reset, surrogate, backend="torch")
+        if not tau >= 1:
+            raise UserError(f"clif: tau must be at least 1, not {tau}")
+        self.tau, self.decay_input = tau, decay_input
+
+    def charge(self, v: Tensor | float, x: Tensor) -> Tensor:
+        above_rest = v - (self.v_reset or 0.0)
+        return v + ((x - above_rest) / self.tau if self.decay_input else x - above_rest / self.tau)
+
+    def fire(self, x: Tensor) -> Tensor:
+        v: Tensor | float = self.v_reset or 0.0
+        m: Tensor | float = 0.0
+        spikes = []
+        for current in x:
+            h = self.charge(v, current)
+            s = self.surrogate.spike(h - self.threshold)
+            m = m * torch.sigmoid(h / self.tau) + s
+            leaving = s.detach() if self.detach_reset else s
+            v = self.reset(h, leaving) - leaving * torch.sigmoid(m)
+            spikes.append(s)
+        return torch.stack(spikes)

@@ -1,0 +1,134 @@
+"""The parallel spiking neurons: every time step at once, by one matrix over time, with no reset."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from registry import create, register
+from st_utils.errors import UserError
+from st_utils.node.base import Node
+
+SOURCE = "Fang et al. 2023, arXiv:2304.12760"
+
+
+def check_steps(node: str, step: int, x: Tensor) -> None:
+    """Raises UserError where an input `[T, ...]` has not the steps that the neuron's parameters are for."""
+    if len(x) != step:
+        raise UserError(f"{node} was built for step={step} and got {len(x)} time steps: build it with step={len(x)}")
+
+
+class _Parallel(Node):
+    """s = step(W x + b), with W `[T, T]` over time and b the negated threshold.
+
+    The matrix product stays in float32 under autocast, as a membrane potential does.
+    """
+
+    bias: nn.Parameter
+
+    def __init__(self, surrogate: str):
+        super().__init__()
+        self.surrogate = create("surrogate", surrogate)
+
+    def mixing(self, x: Tensor) -> Tensor:
+        """W: row t has the weights that step t gives to every step of the input."""
+        raise NotImplementedError
+
+    def fire(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            h = torch.tensordot(self.mixing(x).to(x.dtype), x, dims=1)
+            bias = self.bias.to(x.dtype).view(-1, *(1,) * (x.dim() - 1))
+            return self.surrogate.spike(h + bias)
+
+    def extra_repr(self) -> str:
+        return f"surrogate={self.surrogate.spec}"
+
+
+@register.node("psn", source=SOURCE + "; SpikingJelly")
+class PSN(_Parallel):
+    """Parallel spiking neuron: s = step(W x + b), all steps at once; W [T, T] and b [T] learnt, not causal.
+
+    Args:
+        step: T, the number of time steps; an input of any other raises UserError.
+        threshold: -b at the start.
+        surrogate: what stands in for the step's derivative.
+    """
+
+    name = "psn"
+
+    def __init__(self, step: int, threshold: float = 1.0, surrogate: str = "atan"):
+        super().__init__(surrogate)
+        if step < 1:
+            raise UserError(f"{self.name}: step must be at least 1, not {step}")
+        self.step = step
+        self.weight = nn.Parameter(torch.empty(step, step))
+        self.bias = nn.Parameter(torch.full((step,), -float(threshold)))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+
+    def mixing(self, x: Tensor) -> Tensor:
+        check_steps(self.name, self.step, x)
+        return self.weight
+
+
+@register.node("masked_psn", source=SOURCE + "; SpikingJelly")
+class MaskedPSN(PSN):
+    """PSN in which step t sees the last `order` steps alone: s = step((W M) x + b), M 1 where t - order < j <= t.
+
+    Args:
+        step: T, the number of time steps; an input of any other raises UserError.
+        order: how many steps back from and with its own a step sees.
+        masking: how far M is applied, W (masking M + 1 - masking). The authors raise it from 0 to 1 while they
+            train (SpikingJelly starts at 0); here it is 1, causal, until something sets the attribute.
+        threshold: -b at the start.
+        surrogate: what stands in for the step's derivative.
+    """
+
+    name = "masked_psn"
+
+    def __init__(
+        self, step: int, order: int = 2, masking: float = 1.0, threshold: float = 1.0, surrogate: str = "atan"
+    ):
+        super().__init__(step, threshold, surrogate)
+        if order < 1:
+            raise UserError(f"masked_psn: order must be at least 1, not {order}")
+        if not 0 <= masking <= 1:
+            raise UserError(f"masked_psn: masking must be from 0 to 1, not {masking}")
+        self.order, self.masking = order, masking
+        band = torch.ones(step, step).tril().triu(1 - order)
+        self.register_buffer("band", band, persistent=False)
+
+    def mixing(self, x: Tensor) -> Tensor:
+        return super().mixing(x) * (self.masking * self.band + (1 - self.masking))
+
+
+@register.node("sliding_psn", source=SOURCE + "; SpikingJelly")
+class SlidingPSN(_Parallel):
+    """PSN with one filter for all steps, for any T: s[t] = step(sum over lags l < order of w_l x[t - l] + b).
+
+    Args:
+        order: the filter's length in steps; the input before the first step counts as 0.
+        threshold: -b at the start.
+        exp_init: weights 1, 1/2, 1/4, ... back in time at the start; false draws them as `psn` does.
+        surrogate: what stands in for the step's derivative.
+
+    `weight` [order] has the present step's weight last, as in SpikingJelly.
+    """
+
+    def __init__(self, order: int = 2, threshold: float = 1.0, exp_init: bool = True, surrogate: str = "atan"):
+        super().__init__(surrogate)
+        if order < 1:
+            raise UserError(f"sliding_psn: order must be at least 1, not {order}")
+        self.order = order
+        weight = 2.0 ** torch.arange(1 - order, 1, dtype=torch.float32)
+        if not exp_init:
+            nn.init.kaiming_uniform_(weight.view(1, order), a=math.sqrt(5))
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(torch.tensor(-float(threshold)))
+
+    def mixing(self, x: Tensor) -> Tensor:
+        step = torch.arange(len(x), device=x.device)
+        lag = step[:, None] - step
+        seen = (lag >= 0) & (lag < self.order)
+        return torch.where(seen, self.weight.flip(0)[lag.clamp(0, self.order - 1)], 0)

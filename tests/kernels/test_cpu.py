@@ -1,0 +1,268 @@
+"""The CPU kernels of `if`, `lif` and `plif` against the definition, the same nodes in plain torch."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from registry import create, names
+from st_utils.errors import UserError
+from st_utils.kernels import compiler, cpu, op
+from st_utils.node.lif import LIF
+from st_utils.node.surrogate import Sigmoid, Surrogate
+from tests import golden_numbers as golden
+from tests.node import test_definition
+
+pytestmark = pytest.mark.skipif(not cpu.available(), reason="no C++ compiler")
+STEPS = (1, 2, 4, 7, 16, 33)
+TOLERANCE = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+CHARGES = {
+    "if": ("if", {}),
+    "decay": ("lif", {"tau": 1.7}),
+    "plain": ("lif", {"decay_input": False}),
+    "learnt": ("plif", {"tau": 2.3}),
+    "learnt plain": ("plif", {"decay_input": False}),
+}
+KERNELS = [name for name in names("surrogate") if create("surrogate", name).kernel]
+
+
+@pytest.fixture(autouse=True)
+def _nan_memory():
+    """Fresh memory is NaN, so that an output that is not written shows."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def pair(name: str, **settings: object) -> tuple[nn.Module, nn.Module]:
+    return create("node", name, **settings), create("node", name, backend="torch", **settings)
+
+
+def run(node: nn.Module, x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Spikes, the input's gradient and the learnt decay's."""
+    x = x.detach().requires_grad_()
+    node.zero_grad()
+    spikes = node(x)
+    spikes.backward(grad)
+    return spikes.detach(), x.grad, next((p.grad for p in node.parameters()), None)
+
+
+def check(nodes: tuple[nn.Module, nn.Module], x: Tensor) -> None:
+    """Equal spikes, and gradients within rounding."""
+    grad, tolerance = torch.randn_like(x), TOLERANCE[x.dtype]
+    (spikes, grad_x, grad_w), (wanted, wanted_x, wanted_w) = (run(node, x, grad) for node in nodes)
+    assert spikes.dtype == grad_x.dtype == x.dtype
+    assert torch.equal(spikes, wanted)
+    torch.testing.assert_close(grad_x, wanted_x, rtol=tolerance, atol=tolerance)
+    if wanted_w is not None:
+        torch.testing.assert_close(grad_w, wanted_w, rtol=1e-4, atol=1e-3)
+
+
+def currents(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return (torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))) * 1.5 + 0.5).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize("v_reset", [0.0, None, -0.3])
+@pytest.mark.parametrize("charge", CHARGES)
+def test_forms(charge, v_reset, detach, dtype):
+    name, settings = CHARGES[charge]
+    strict = f"sigmoid(strict={detach})"
+    nodes = pair(name, v_reset=v_reset, detach_reset=detach, threshold=0.9, surrogate=strict, **settings)
+    for steps, size in itertools.product(STEPS, (1, 17, 1031)):
+        check(nodes, currents(steps, size, dtype=dtype))
+
+
+@pytest.mark.parametrize("surrogate", KERNELS)
+def test_surrogates(surrogate):
+    for strict in ("true", "false"):
+        check(pair("lif", surrogate=f"{surrogate}(strict={strict})"), currents(4, 3, 701))
+
+
+def test_every_spike_at_the_threshold():
+    """Potentials that land on the threshold itself, where one rounding more or less would show."""
+    x = torch.arange(-8, 9).div(8).repeat(6, 500).flatten()[torch.randperm(6 * 8500)].view(6, 8500)
+    for (name, settings), strict in itertools.product(CHARGES.values(), ("true", "false")):
+        check(pair(name, surrogate=f"atan(strict={strict})", **settings), x)
+
+
+def test_long_time():
+    check(pair("lif", v_reset=None, detach_reset=False), currents(1500, 37))
+    check(pair("plif"), currents(5000, 19))
+
+
+def test_numbers_that_are_none():
+    """Infinite and undefined currents, and half precision's whole range, go as they go in the definition."""
+    x = currents(4, 6)
+    x[1] = torch.tensor([float("inf"), -float("inf"), float("nan"), 0.0, -0.0, 1e-45])
+    fast, slow = pair("lif")
+    assert torch.equal(fast(x), slow(x))
+    for dtype in (torch.float16, torch.bfloat16):
+        every = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype).repeat(3, 1)
+        assert torch.equal(fast(every), slow(every))
+        check((fast, slow), every.nan_to_num(0, 0, 0).clamp(-100, 100))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_gradients_are_rounded_as_torch_does(dtype):
+    """With straight_through and no leak the gradient is the incoming one: all values of the dtype come back."""
+    fast = create("node", "if(v_reset=none, surrogate=straight_through)")
+    every = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype)
+    x = torch.zeros(1, 2**16, dtype=dtype, requires_grad=True)
+    fast(x).backward(every[None])
+    assert torch.equal(x.grad[0].nan_to_num(7.0), every.nan_to_num(7.0))
+
+
+@pytest.mark.parametrize("layout", ["transposed", "time inside", "strided", "expanded", "channels_last", "empty"])
+def test_layouts(layout):
+    x = {
+        "transposed": lambda: currents(4, 6, 5).transpose(1, 2),
+        "time inside": lambda: currents(5, 6, 4).permute(2, 0, 1),
+        "strided": lambda: currents(8, 10, 7)[::2, 1::3],
+        "expanded": lambda: currents(4, 1, 7).expand(4, 5, 7),
+        "channels_last": lambda: currents(8, 3, 5, 7).to(memory_format=torch.channels_last).unflatten(0, (4, 2)),
+        "empty": lambda: currents(4, 0, 3),
+    }[layout]()
+    check(pair("plif"), x)
+    assert (create("node", "lif")(x).stride() == x.stride()) == (layout not in ("time inside", "strided", "expanded"))
+
+
+def test_threads_give_the_same_bits():
+    node, x = create("node", "plif"), currents(4, 50_001)
+    grad = torch.randn_like(x)
+    alone = run(node, x, grad)
+    torch.set_num_threads(3)
+    try:
+        together = run(node, x, grad)
+    finally:
+        torch.set_num_threads(1)
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize("case", test_definition.CASES, ids=lambda case: case["name"])
+def test_golden(case):
+    node, numbers = test_definition.node_of(case).float(), test_definition.NUMBERS["input"]
+    x = torch.tensor(numbers["data"]).reshape(numbers["shape"]).requires_grad_()
+    spikes = node(x)
+    assert op.backend_for(x, node.form(), node.backend) == "cpu"
+    assert spikes.flatten().tolist() == case["spikes"]
+    golden.loss_of(spikes).backward()
+    assert x.grad.flatten().tolist() == pytest.approx(case["grad_input"], rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lif", "plif"])
+def test_opcheck(name):
+    node = create("node", name)
+    decay = node.decay().detach().requires_grad_() if name == "plif" else None
+    settings = (0.5, *node.form(), "cpu")
+    for x in (currents(4, 5, 3), currents(4, 2, 3, 5).transpose(2, 3)):
+        torch.library.opcheck(torch.ops.zoo.integrate_and_fire, (x.requires_grad_(), decay, *settings))
+        fixed = (torch.ones_like(x).detach(), x.detach(), decay if decay is None else decay.detach(), *settings)
+        torch.library.opcheck(torch.ops.zoo.integrate_and_fire_backward, fixed)
+
+
+def test_compiles_without_a_break():
+    layer = nn.Sequential(nn.Linear(6, 6), create("node", "plif"), nn.Linear(6, 6), create("node", "lif"))
+    x = currents(4, 3, 6)
+    layer(x).sum().backward()
+    wanted = [p.grad.clone() for p in layer.parameters()]
+    layer.zero_grad()
+    compiled = torch.compile(layer, fullgraph=True)
+    torch.testing.assert_close(compiled(x), layer(x))
+    compiled(x).sum().backward()
+    for got, want in zip(layer.parameters(), wanted, strict=True):
+        torch.testing.assert_close(got.grad, want)
+
+
+def test_autocast_and_copies():
+    layer = nn.Sequential(nn.Linear(6, 6), create("node", "plif"))
+    with torch.autocast("cpu", torch.bfloat16):
+        spikes = copy.deepcopy(layer)(currents(4, 3, 6))
+        wanted = nn.Sequential(layer[0], create("node", "plif(backend=torch)"))(currents(4, 3, 6))
+    assert spikes.dtype == torch.bfloat16
+    assert torch.equal(spikes, wanted)
+    spikes.sum().backward()
+
+
+def test_nothing_but_the_input_is_saved():
+    kept = []
+    x = currents(4, 100).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        create("node", "lif")(x)
+    assert [t.data_ptr() for t in kept] == [x.data_ptr()]
+
+
+def test_who_runs_in_plain_torch():
+    """float64, a part of somebody's that changes the arithmetic, and whoever asks for it."""
+
+    class Mine(LIF):
+        def reset(self, h: Tensor, s: Tensor) -> Tensor:
+            return h - h * s / 2
+
+    class Flat(Sigmoid):
+        def gradient(self, u: Tensor) -> Tensor:
+            return torch.ones_like(u)
+
+    other = create("node", "lif")
+    other.surrogate = Flat()
+    x = currents(4, 5).requires_grad_()
+    for node in (Mine(), other, create("node", "lif(backend=torch)"), create("node", "lif").double()):
+        y = node(x.double() if node.__class__ is LIF and node.backend == "auto" and node is not other else x)
+        assert "zoo" not in y.grad_fn.name().lower()
+    assert "zoo" in create("node", "lif")(x).grad_fn.name().lower()
+    assert "zoo" in create("node", "lif(backend=cpu)")(x).grad_fn.name().lower()
+
+
+def test_a_backend_of_another_device_is_refused():
+    with pytest.raises(UserError, match="backend=cpu can't run a tensor on meta"):
+        create("node", "lif(backend=cpu)")(torch.rand(4, 2, device="meta"))
+    assert create("node", "lif")(torch.rand(4, 2, device="meta")).device.type == "meta"
+
+
+class Smooth(Surrogate):
+    """A sigmoid instead of the step, whose true derivative is the stand-in's."""
+
+    def gradient(self, u: Tensor) -> Tensor:
+        return 4 * torch.sigmoid(4 * u) * (1 - torch.sigmoid(4 * u))
+
+    def spike(self, u: Tensor) -> Tensor:
+        return torch.sigmoid(4 * u)
+
+
+@pytest.mark.parametrize("v_reset", [0.0, None, -0.3])
+@pytest.mark.parametrize("charge", CHARGES)
+def test_the_definition_has_the_right_derivative(charge, v_reset):
+    name, settings = CHARGES[charge]
+    node = create("node", name, v_reset=v_reset, detach_reset=False, **settings).double()
+    node.surrogate = Smooth()
+    assert torch.autograd.gradcheck(node, (currents(4, 3).double().requires_grad_(),))
+
+
+def test_without_a_compiler_plain_torch_takes_over(tmp_path):
+    code = (
+        "import torch, zoo; from registry import create; x = torch.rand(4, 9, requires_grad=True)\n"
+        "for _ in range(3): y = create('node', 'lif')(x); y.sum().backward()\n"
+        "assert 'zoo' not in y.grad_fn.name().lower(); assert 'Triton' not in y.grad_fn.name()"
+    )
+    env = os.environ | {"CXX": "/bin/false", "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("plain torch takes its place") == 1
+
+
+def test_a_damaged_file_in_the_cache_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compiler, "FLAGS", [*compiler.FLAGS, "-O0"])
+    key = compiler._key("cpu", compiler._target(compiler.compiler(), compiler.EXTRAS[0]))
+    file = compiler.cache_folder() / f"cpu-{key}.so"
+    file.write_bytes(b"not a library")
+    assert compiler._load("cpu")
+    assert file.stat().st_size > 1000
