@@ -45,6 +45,7 @@ def draw_run(
     accuracy.set(xlabel="epoch", title=f"held-out accuracy: {rows[-1]['top1']:.2f} %")
     rates.barh(range(len(firing)), list(firing.values()), color="tab:orange")
     rates.set(title="spikes a neuron and step, by layer", xlabel="firing rate", yticks=[])
+    rates.locator_params(axis="x", nbins=5)
     rates.invert_yaxis()
     _draw_images(below, images, labels, logits, names)
     figure.savefig(path, dpi=110)
