@@ -17,8 +17,14 @@ HERE = Path(__file__).parent
 # No contraction to FMA, so that spikes are the definition's; the two -fno let comparisons become masks and
 # change no value.
 FLAGS = ["-O3", "-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared"]
-# The first set that compiles: some compilers have no OpenMP, some no native target.
-EXTRAS = (["-march=native", "-fopenmp"], ["-march=native"], ["-fopenmp"], [])
+# The first set that compiles: only x86 knows vector widths, some compilers have no OpenMP, some no native target.
+EXTRAS = (
+    ["-march=native", "-mprefer-vector-width=512", "-fopenmp"],
+    ["-march=native", "-fopenmp"],
+    ["-march=native"],
+    ["-fopenmp"],
+    [],
+)
 log = logging.getLogger(__name__)
 
 

@@ -15,8 +15,7 @@ struct Plan {
     int64_t neurons, count, group, block;  // of a channel; its numbers; channels gathered together; row of neurons
     explicit Plan(const Shape &s) : neurons(s.batch * s.length), count(s.steps * neurons) {
         group = s.length < 256 ? 256 / s.length : 1;  // so that memory is read in runs of a kilobyte
-        block = 65536 / s.steps;
-        block = (block > 1024 ? 1024 : block < 16 ? 16 : block) & ~int64_t(15);
+        block = block_size(s.steps);
     }
     int64_t groups(const Shape &s) const { return (s.channels + group - 1) / group; }
 };
@@ -168,7 +167,7 @@ extern "C" void zoo_norm_forward(int dtype, const void *x, void *spikes, const S
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         Room room(s, p, false);
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic, share(p.groups(s), threads))
         for (int64_t k = 0; k < p.groups(s); k++) {
             const int64_t first = k * p.group, group = s.channels - first < p.group ? s.channels - first : p.group;
             gather(x, dtype, s, p, first, group, room.x.data());
@@ -200,7 +199,7 @@ extern "C" double zoo_norm_backward(int dtype, const void *grad, const void *x, 
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         Room room(s, p, true);
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic, share(p.groups(s), threads))
         for (int64_t k = 0; k < p.groups(s); k++) {
             const int64_t first = k * p.group, group = s.channels - first < p.group ? s.channels - first : p.group;
             gather(x, dtype, s, p, first, group, room.x.data());

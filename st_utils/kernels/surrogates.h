@@ -1,6 +1,6 @@
 // SURROGATE(name, what is computed first, d spike / d u): u is h - threshold, a is alpha, b is beta; all float.
 // One line is a surrogate: st_utils/node names it as its class's `kernel`. exp_negative(x) is for x <= 0.
-SURROGATE(sigmoid, const float e = exp_negative(-a * std::fabs(u)), a * e / ((1.0f + e) * (1.0f + e)))
+SURROGATE(sigmoid, , a * logistic_slope(a * u))
 SURROGATE(atan, const float w = 1.57079633f * a * u, 0.5f * a / (1.0f + w * w))
 SURROGATE(qgate, const float w = a - a * a * std::fabs(u), w > 0.0f ? w : 0.0f)
 SURROGATE(gate, , std::fabs(u) < 1.0f / a ? 1.0f : 0.0f)
@@ -11,7 +11,7 @@ SURROGATE(super_spike, const float w = 1.0f + std::fabs(u), a / (w * w))
 SURROGATE(nonzero_sign_log_abs, , 1.0f / (1.0f / a + std::fabs(u)))
 SURROGATE(erf, const float w = a * u, 0.564189584f * a * exp_negative(-w * w))
 SURROGATE(piecewise_leaky_relu, , std::fabs(u) < a ? 0.5f / a : b)
-SURROGATE(s2nn, const float e = exp_negative(u < 0.0f ? a * u : 0.0f), u < 0.0f ? a * e / ((1.0f + e) * (1.0f + e)) : b / (1.0f + u))
+SURROGATE(s2nn, , u < 0.0f ? a * logistic_slope(a * u) : b / (1.0f + u))
 SURROGATE(relu, , u > 0.0f ? a : 0.0f)
 SURROGATE(leaky_k_relu, , u >= 0.0f ? b : a)
 SURROGATE(log_tailed_relu, , u > 1.0f ? 1.0f / u : u > 0.0f ? 1.0f : a)

@@ -99,6 +99,11 @@ def test_long_time():
     check(pair("plif"), currents(5000, 19))
 
 
+def test_large():
+    """Past the size from which results are written around the caches, with rows that start anywhere."""
+    check(pair("lif", surrogate="atan"), currents(4, 1_050_001))
+
+
 def test_numbers_that_are_none():
     """Infinite and undefined currents, and half precision's whole range, go as they go in the definition."""
     x = currents(4, 6)
