@@ -66,6 +66,7 @@ class Trainer:
         self.optimizer = build_optimizer(model, settings)
         self.schedule = build_schedule(self.optimizer, settings)
         self.mixup = build_mixup(settings, num_classes)
+        self.loss = {mixed: build_loss(settings, mixed) for mixed in (False, True)}
         self.ema = ModelEmaV2(model, settings.ema) if settings.ema else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.amp == "fp16")
         self.epoch = 0  # epochs that are done
@@ -161,7 +162,7 @@ class Trainer:
                 raise UserError(
                     f"the model gives {list(logits.shape)} in training: leave out distill=true, no teacher is here"
                 )
-            loss = build_loss(self.settings, mixing)(logits, labels)
+            loss = self.loss[mixing](logits, labels)
         value = loss.item()
         if not math.isfinite(value):
             raise UserError(f"the loss is {value} in epoch {epoch}: lower --lr, or set --clip-grad")
