@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from registry import Spec, create, entry
+from registry import Spec
 from st_utils.block import Block
 from st_utils.embedding.meta_stem import Downsample
 from st_utils.errors import UserError
@@ -67,21 +67,23 @@ class SpikingMetaformer(SpikingTransformer):
             more = {"local_attention": local_attention, "layer_scale": layer_scale}
             return nn.Sequential(*(Block(*arguments, next(rates), **more) for _ in range(blocks)))
 
-        offer = {"in_channels": in_channels, "embed_dim": first, "img_size": img_size, "step": step, "node": node}
-        known = entry("embedding", embedding).params
-        offer |= {k: v for k, v in {"widths": tuple(stem), "mlp_ratio": mlp_ratio}.items() if k in known}
-        embed = create("embedding", embedding, **offer)
         blocks = [stage(first, depths[0])]
         for (before, dim), count in zip(pairwise(dims), depths[1:], strict=True):
             blocks += [Downsample(before, dim, node, step, stride=1), stage(dim, count)]
         super().__init__(
+            num_classes=num_classes,
+            in_channels=in_channels,
+            img_size=img_size,
+            step=step,
+            embed_dim=first,
             encoder=encoder,
-            embedding=embed,
+            embedding=embedding,
+            node=node,
             blocks=blocks,
             dim=dims[-1],
-            num_classes=num_classes,
-            step=step,
             head_node=adapt_node(node, normalize=False),
+            widths=tuple(stem),
+            mlp_ratio=mlp_ratio,
         )
         self.legacy_real_head = legacy_real_head
         self.head_kd = nn.Linear(dims[-1], num_classes) if distill else None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
-from registry import Spec, create
+from registry import Spec, create, entry
 from st_utils.node.base import build_node
 
 
@@ -12,22 +14,37 @@ class SpikingTransformer(nn.Module):
     """`[B, C, H, W]` images or `[B, T, C, H, W]` frames -> logits `[B, num_classes]`.
 
     With `per_step=True` the logits of every time step, `[T, B, num_classes]`, whose mean the others are.
+
+    Args:
+        embed_dim: the channels that leave the embedding.
+        dim: the channels that leave the blocks, where they are others.
+        head_node: a neuron before the head; none: the head sees what leaves the blocks.
+        further: offered to the embedding too, where it takes it.
     """
 
     def __init__(
         self,
         *,
-        encoder: str | Spec,
-        embedding: nn.Module,
-        blocks: list[nn.Module],
-        dim: int,
         num_classes: int,
+        in_channels: int,
+        img_size: int | tuple[int, int],
         step: int,
+        embed_dim: int,
+        encoder: str | Spec,
+        embedding: str | Spec,
+        node: str | Spec,
+        blocks: list[nn.Module],
+        dim: int | None = None,
         head_node: str | Spec | None = None,
+        **further: Any,
     ):
         super().__init__()
+        dim = embed_dim if dim is None else dim
+        offer = {"in_channels": in_channels, "embed_dim": embed_dim, "img_size": img_size, "step": step, "node": node}
+        known = entry("embedding", embedding).params
+        offer |= {name: value for name, value in further.items() if name in known}
         self.encoder = create("encoder", encoder, step=step)
-        self.embedding = embedding
+        self.embedding = create("embedding", embedding, **offer)
         self.blocks = nn.Sequential(*blocks)
         self.head_node = build_node(head_node, step, dim) if head_node is not None else nn.Identity()
         self.head = nn.Linear(dim, num_classes)

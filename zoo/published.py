@@ -27,11 +27,12 @@ class Published:
     """How an authors' implementation maps to a model here.
 
     Args:
-        repositories: "owner/name" on GitHub.
+        repositories: "owner/name" on GitHub, or "owner/name:file" where that repository has several models.
         rules: (pattern, replacement) pairs of regular expressions on whole parameter names; the first match
             counts, and a component `linear` or `bn` of its result becomes `conv` or `norm`.
         unused: patterns of names that the authors' forward never touches.
-        spec: (file, constructor arguments, steps) -> the arguments of our spec.
+        spec: (file, constructor arguments, steps) -> the arguments of our spec. Among the constructor's arguments
+            is `neuron`, settings of the neurons that the authors' code fixes, where they are known.
     """
 
     repositories: tuple[str, ...]
@@ -107,7 +108,13 @@ def _same_shape(theirs: Tensor, ours: Tensor) -> bool:
     return core(theirs.shape) == core(ours.shape)
 
 
-def authors_spec(repository: str, file: str, constructor: Mapping[str, Any], step: int) -> Spec:
+def authors_spec(
+    repository: str,
+    file: str,
+    constructor: Mapping[str, Any],
+    step: int,
+    neuron: Mapping[str, Any] | None = None,
+) -> Spec:
     """The spec of the model that an authors' class builds from these constructor arguments.
 
     Args:
@@ -115,12 +122,13 @@ def authors_spec(repository: str, file: str, constructor: Mapping[str, Any], ste
         file: the file of the class there (some have one per data set).
         constructor: its keyword arguments.
         step: time steps, for classes that take them from the input.
+        neuron: settings of its neurons that are not among those arguments, such as thresholds.
 
     Raises:
         UserError: no model here was published there, or the arguments ask for something that it has not.
     """
     for name in names("model"):
         published = getattr(entry("model", name).factory, "published", None)
-        if published and repository in published.repositories:
-            return Spec(name, published.spec(file, constructor, step))
+        if published and {repository, f"{repository}:{file}"} & set(published.repositories):
+            return Spec(name, published.spec(file, {**constructor, "neuron": neuron or {}}, step))
     raise UserError(f"no model of this zoo was published in {repository}")

@@ -102,26 +102,20 @@ class SDT(SpikingTransformer):
         legacy_mlp_residual: bool = False,
     ):
         mlp_node = node if mlp_node is None else mlp_node
-        embed = create(
-            "embedding",
-            embedding,
-            in_channels=in_channels,
-            embed_dim=embed_dim,
-            img_size=img_size,
-            step=step,
-            node=node,
-        )
         blocks = [
             Block(embed_dim, num_heads, mlp_ratio, step, attention, mlp, node, "membrane", rate, mlp_node)
             for rate in drop_path_rates(drop_path, depth)
         ]
         super().__init__(
-            encoder=encoder,
-            embedding=embed,
-            blocks=blocks,
-            dim=embed_dim,
             num_classes=num_classes,
+            in_channels=in_channels,
+            img_size=img_size,
             step=step,
+            embed_dim=embed_dim,
+            encoder=encoder,
+            embedding=embedding,
+            node=node,
+            blocks=blocks,
             head_node=mlp_node,
         )
         if legacy_mlp_residual:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from registry import Spec, create, register
+from registry import Spec, register
 from st_utils.block import Block
 from st_utils.layer import init_trunc_normal
 from st_utils.transformer import SpikingTransformer, drop_path_rates
@@ -79,20 +79,19 @@ class Spikformer(SpikingTransformer):
         encoder: str = "direct",
         drop_path: float = 0.0,
     ):
-        embed = create(
-            "embedding",
-            embedding,
-            in_channels=in_channels,
-            embed_dim=embed_dim,
-            img_size=img_size,
-            step=step,
-            node=node,
-        )
         blocks = [
             Block(embed_dim, num_heads, mlp_ratio, step, attention, mlp, node, "spike", rate)
             for rate in drop_path_rates(drop_path, depth)
         ]
         super().__init__(
-            encoder=encoder, embedding=embed, blocks=blocks, dim=embed_dim, num_classes=num_classes, step=step
+            num_classes=num_classes,
+            in_channels=in_channels,
+            img_size=img_size,
+            step=step,
+            embed_dim=embed_dim,
+            encoder=encoder,
+            embedding=embedding,
+            node=node,
+            blocks=blocks,
         )
         init_trunc_normal(self, kernels=(1,), linear=True)

@@ -16,7 +16,7 @@ def build(numbers: dict):
     """The model of a golden file with the authors' weights, in float64, and its input."""
     source, x = numbers["source"], golden.draw("input", numbers["input"])
     frames = x.shape[1] if numbers["input"]["layout"] == "BTCHW" else 4
-    spec = authors_spec(source["repository"], source["file"], numbers["constructor"], frames)
+    spec = authors_spec(source["repository"], source["file"], numbers["constructor"], frames, numbers["neuron"])
     model = create_model(spec).double()
     return load_published(model, golden.state_dict(numbers)), x
 
