@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +12,22 @@ from st_utils.block import Block
 from st_utils.embedding.meta_stem import Downsample
 from st_utils.errors import UserError
 from st_utils.layer import init_trunc_normal
-from st_utils.node.base import adapt_node
 from st_utils.transformer import SpikingTransformer, drop_path_rates
 
 
-class SpikingMetaformer(SpikingTransformer):
+class SpikingMetaformer(
+    SpikingTransformer,
+    img_size=224,
+    num_heads=8,
+    embedding="meta_stem",
+    attention="sdsa3",
+    shortcut="membrane",
+    spiking_head=True,
+):
     """`[B, C, H, W]` images or `[B, T, C, H, W]` frames -> logits `[B, num_classes]`; see SpikingTransformer.
 
     Membrane potentials run along all shortcuts. Each stage of transformer blocks after the first begins with a
-    change of width that keeps the size. The neuron before the head is not normalised where it could be (`ilif`).
+    change of width that keeps the size.
 
     Args:
         embed_dim: the channels of the stages: two of the stem, then one for each of the transformer's. One number D
@@ -37,60 +43,41 @@ class SpikingMetaformer(SpikingTransformer):
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        img_size: int | tuple[int, int],
-        step: int,
-        embed_dim: int | tuple[int, ...],
-        depth: int | tuple[int, ...],
-        num_heads: int,
-        mlp_ratio: float,
-        embedding: str | Spec,
-        attention: str | Spec,
-        mlp: str | Spec,
-        node: str | Spec,
-        encoder: str | Spec,
-        drop_path: float,
-        distill: bool,
-        local_attention: str | Spec | None = None,
+        embed_dim: int | tuple[int, ...] = 512,
+        depth: int | tuple[int, ...] = 8,
+        local_attention: str | None = None,
         layer_scale: float | None = None,
+        distill: bool = False,
         head_init: Literal["trunc_normal", "xavier"] = "trunc_normal",
         legacy_real_head: bool = False,
+        **settings: Any,
     ):
-        *stem, first = stage_widths(embed_dim)[:3]
-        dims = stage_widths(embed_dim)[2:]
-        depths = stage_depths(depth, len(dims))
-        rates = iter(drop_path_rates(drop_path, sum(depths)))
-
-        def stage(dim: int, blocks: int) -> nn.Module:
-            arguments = (dim, num_heads, mlp_ratio, step, attention, mlp, node, "membrane")
-            more = {"local_attention": local_attention, "layer_scale": layer_scale}
-            return nn.Sequential(*(Block(*arguments, next(rates), **more) for _ in range(blocks)))
-
-        blocks = [stage(first, depths[0])]
-        for (before, dim), count in zip(pairwise(dims), depths[1:], strict=True):
-            blocks += [Downsample(before, dim, node, step, stride=1), stage(dim, count)]
-        super().__init__(
-            num_classes=num_classes,
-            in_channels=in_channels,
-            img_size=img_size,
-            step=step,
-            embed_dim=first,
-            encoder=encoder,
-            embedding=embedding,
-            node=node,
-            blocks=blocks,
-            dim=dims[-1],
-            head_node=adapt_node(node, normalize=False),
-            widths=tuple(stem),
-            mlp_ratio=mlp_ratio,
-        )
+        self.further = {"local_attention": local_attention, "layer_scale": layer_scale}
+        super().__init__(embed_dim=embed_dim, depth=depth, **settings)
         self.legacy_real_head = legacy_real_head
-        self.head_kd = nn.Linear(dims[-1], num_classes) if distill else None
+        self.head_kd = nn.Linear(self.head.in_features, self.head.out_features) if distill else None
         init_trunc_normal(self, kernels=(), linear=True)
         if head_init == "xavier":
             for head in (self.head, self.head_kd) if distill else (self.head,):
                 nn.init.xavier_uniform_(head.weight)
+
+    def make_embedding(self, embedding: str | Spec, embed_dim: int | tuple[int, ...], **offer: Any) -> nn.Module:
+        *stem, first = stage_widths(embed_dim)[:3]
+        return super().make_embedding(embedding, embed_dim=first, widths=tuple(stem), **offer)
+
+    def make_blocks(
+        self, dim: int | tuple[int, ...], depth: int | tuple[int, ...], drop_path: float, **block: Any
+    ) -> tuple[list[nn.Module], int]:
+        dims = stage_widths(dim)[2:]
+        depths = stage_depths(depth, len(dims))
+        rates = iter(drop_path_rates(drop_path, sum(depths)))
+        blocks: list[nn.Module] = []
+        for before, width, count in zip((None, *dims), dims, depths, strict=False):
+            if before is not None:
+                blocks.append(Downsample(before, width, block["node"], block["step"], stride=1))
+            stage = (Block(width, drop_path=next(rates), **block, **self.further) for _ in range(count))
+            blocks.append(nn.Sequential(*stage))
+        return blocks, dims[-1]
 
     def forward(self, x: Tensor, per_step: bool = False) -> Tensor:
         pooled = self.pooled(x)

@@ -7,47 +7,75 @@ from typing import Any
 from torch import Tensor, nn
 
 from registry import Spec, create, entry
-from st_utils.node.base import build_node
+from st_utils.block import Block, Shortcut
+from st_utils.defaults import ClassDefaults
+from st_utils.node.base import adapt_node, build_node
 
 
-class SpikingTransformer(nn.Module):
+class SpikingTransformer(ClassDefaults, nn.Module):
     """`[B, C, H, W]` images or `[B, T, C, H, W]` frames -> logits `[B, num_classes]`.
 
-    With `per_step=True` the logits of every time step, `[T, B, num_classes]`, whose mean the others are.
+    With `per_step=True` the logits of every time step, `[T, B, num_classes]`, whose mean the others are. A model
+    is a subclass with its own defaults (see ClassDefaults), and with `make_blocks` where its blocks differ.
 
     Args:
         embed_dim: the channels that leave the embedding.
-        dim: the channels that leave the blocks, where they are others.
-        head_node: a neuron before the head; none: the head sees what leaves the blocks.
-        further: offered to the embedding too, where it takes it.
+        shortcut: what runs along the blocks' shortcuts, see Residual.
+        mlp_node: the neuron of the MLPs, and before the head, where it differs from `node`.
+        spiking_head: a neuron stands before the head, not normalised where it could be (`ilif`); else the head
+            sees what leaves the blocks.
+        drop_path: the last block's rate of stochastic depth, which grows from 0 along the blocks.
     """
 
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        img_size: int | tuple[int, int],
-        step: int,
-        embed_dim: int,
-        encoder: str | Spec,
-        embedding: str | Spec,
-        node: str | Spec,
-        blocks: list[nn.Module],
-        dim: int | None = None,
-        head_node: str | Spec | None = None,
-        **further: Any,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        img_size: int | tuple[int, int] = 32,
+        step: int = 4,
+        embed_dim: int = 384,
+        depth: int = 4,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        embedding: str = "sps",
+        attention: str | None = "ssa",
+        mlp: str = "mlp",
+        node: str = "lif",
+        mlp_node: str | None = None,
+        encoder: str = "direct",
+        shortcut: Shortcut = "spike",
+        spiking_head: bool = False,
+        drop_path: float = 0.0,
     ):
         super().__init__()
-        dim = embed_dim if dim is None else dim
-        offer = {"in_channels": in_channels, "embed_dim": embed_dim, "img_size": img_size, "step": step, "node": node}
-        known = entry("embedding", embedding).params
-        offer |= {name: value for name, value in further.items() if name in known}
         self.encoder = create("encoder", encoder, step=step)
-        self.embedding = create("embedding", embedding, **offer)
+        self.embedding = self.make_embedding(
+            embedding,
+            in_channels=in_channels,
+            embed_dim=embed_dim,
+            img_size=img_size,
+            step=step,
+            node=node,
+            mlp_ratio=mlp_ratio,
+        )
+        parts = {"attention": attention, "mlp": mlp, "node": node, "mlp_node": mlp_node, "shortcut": shortcut}
+        blocks, dim = self.make_blocks(
+            embed_dim, depth, drop_path, num_heads=num_heads, mlp_ratio=mlp_ratio, step=step, **parts
+        )
         self.blocks = nn.Sequential(*blocks)
-        self.head_node = build_node(head_node, step, dim) if head_node is not None else nn.Identity()
+        head_node = adapt_node(node if mlp_node is None else mlp_node, normalize=False)
+        self.head_node = build_node(head_node, step, dim) if spiking_head else nn.Identity()
         self.head = nn.Linear(dim, num_classes)
+
+    def make_embedding(self, embedding: str | Spec, **offer: Any) -> nn.Module:
+        """The part that gives `[T, B, D, H, W]`; of what is offered it takes what it knows."""
+        known = entry("embedding", embedding).params
+        return create("embedding", embedding, **{k: v for k, v in offer.items() if k in known})
+
+    def make_blocks(self, dim: int, depth: int, drop_path: float, **block: Any) -> tuple[list[nn.Module], int]:
+        """The blocks, from `[T, B, dim, H, W]` on, and the channels that leave them; `block`: further of Block."""
+        return [Block(dim, drop_path=rate, **block) for rate in drop_path_rates(drop_path, depth)], dim
 
     def pooled(self, x: Tensor) -> Tensor:
         """The mean over tokens of what leaves the blocks, `[T, B, D, 1, 1]`."""

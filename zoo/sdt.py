@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from registry import Spec, create, register
-from st_utils.block import Block
+from registry import Spec, register
+from st_utils.block import Residual
 from st_utils.errors import UserError
 from st_utils.layer import ConvNorm, init_trunc_normal
-from st_utils.node.base import build_node
-from st_utils.transformer import SpikingTransformer, drop_path_rates
+from st_utils.transformer import SpikingTransformer
 from zoo.published import Published, square
 
 
@@ -48,15 +47,23 @@ def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[st
     aliases=("spike_driven_transformer",),
     source="Yao et al. 2023, arXiv:2307.01694; BICLab/Spike-Driven-Transformer; STAtten: arXiv:2409.19764",
 )
-class SDT(SpikingTransformer):
+class SDT(
+    SpikingTransformer,
+    embed_dim=512,
+    depth=2,
+    num_heads=8,
+    embedding="ms_sps",
+    attention="sdsa",
+    shortcut="membrane",
+    spiking_head=True,
+):
     """Spike-Driven Transformer (the default is SDT-2-512 for CIFAR); `sdt(attention=statten)` is STAtten.
 
     Membrane potentials are added before each branch's neuron, so every convolution but the first sees
     spikes; a neuron stands before the head.
 
     Args:
-        mlp_node: the neuron of MLPs and head where it differs from `node` (STAtten's spike_mode "plif"
-            reaches only those; SDT's reaches all).
+        mlp_node: STAtten's spike_mode "plif" reaches only the MLPs and the head; SDT's reaches all.
         legacy_mlp_residual: with mlp_ratio=1, the authors' code has a shortcut around each half of the MLP.
     """
 
@@ -82,58 +89,25 @@ class SDT(SpikingTransformer):
         spec=_authors_arguments,
     )
 
-    def __init__(
-        self,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        img_size: int | tuple[int, int] = 32,
-        step: int = 4,
-        embed_dim: int = 512,
-        depth: int = 2,
-        num_heads: int = 8,
-        mlp_ratio: float = 4.0,
-        embedding: str = "ms_sps",
-        attention: str = "sdsa",
-        mlp: str = "mlp",
-        node: str = "lif",
-        mlp_node: str | None = None,
-        encoder: str = "direct",
-        drop_path: float = 0.0,
-        legacy_mlp_residual: bool = False,
-    ):
-        mlp_node = node if mlp_node is None else mlp_node
-        blocks = [
-            Block(embed_dim, num_heads, mlp_ratio, step, attention, mlp, node, "membrane", rate, mlp_node)
-            for rate in drop_path_rates(drop_path, depth)
-        ]
-        super().__init__(
-            num_classes=num_classes,
-            in_channels=in_channels,
-            img_size=img_size,
-            step=step,
-            embed_dim=embed_dim,
-            encoder=encoder,
-            embedding=embedding,
-            node=node,
-            blocks=blocks,
-            head_node=mlp_node,
-        )
+    def __init__(self, legacy_mlp_residual: bool = False, **settings: Any):
+        super().__init__(**settings)
         if legacy_mlp_residual:
-            if mlp_ratio != 1:
-                raise UserError(f"sdt: legacy_mlp_residual needs mlp_ratio=1, not {mlp_ratio}")
             for block in self.blocks:
-                block.mlp = _HalvesMLP(embed_dim, mlp_node, step)
+                block.mlp = _HalvesMLP(block.mlp)
         init_trunc_normal(self, kernels=(1, 3), linear=False)
 
 
 class _HalvesMLP(nn.Module):
     """The authors' MLP of ratio 1: a shortcut around each of its two layers. Parameters as the usual one's."""
 
-    def __init__(self, dim: int, node: str, step: int):
+    def __init__(self, mlp: Residual):
         super().__init__()
-        self.branch = create("mlp", "mlp", dim=dim, mlp_ratio=1.0, step=step, node=node)
-        self.node = build_node(node, step, dim)
+        self.branch, self.node = mlp.branch, mlp.node
+        inner = self.branch.fc1.conv
+        if inner.in_channels != inner.out_channels:
+            ratio = inner.out_channels / inner.in_channels
+            raise UserError(f"sdt: legacy_mlp_residual needs mlp_ratio=1, not {ratio:g}")
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = x + ConvNorm.forward(self.branch.fc1, self.node(x))
         return x + self.branch.fc2(self.branch.fc1.node(x))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from registry import Spec, register
 from st_utils.metaformer import SpikingMetaformer
@@ -70,7 +70,15 @@ def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[st
     aliases=("e_spikeformer", "efficient_spiking_transformer"),
     source="Yao et al. 2025, arXiv:2411.16061; BICLab/Spike-Driven-Transformer-V3",
 )
-class SDTv3(SpikingMetaformer):
+class SDTv3(
+    SpikingMetaformer,
+    step=1,
+    embed_dim=(64, 128, 256, 360),
+    embedding="meta_stem(attention=sepconv(spiking_project=true))",
+    attention="esdsa",
+    node="ilif",
+    local_attention="sepconv(kernel=3, spiking_project=true)",
+):
     """E-SpikeFormer (the default is Base l for ImageNet: 18,987,504 parameters at 1,000 classes).
 
     Its neurons `ilif` fire integers that stand for the spikes of 4 steps, so an image takes one step. A block has a
@@ -126,47 +134,3 @@ class SDTv3(SpikingMetaformer):
         unused=(),
         spec=_authors_arguments,
     )
-
-    def __init__(
-        self,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        img_size: int | tuple[int, int] = 224,
-        step: int = 1,
-        embed_dim: int | tuple[int, ...] = (64, 128, 256, 360),
-        depth: int | tuple[int, ...] = 8,
-        num_heads: int = 8,
-        mlp_ratio: float = 4.0,
-        embedding: str = "meta_stem(attention=sepconv(spiking_project=true))",
-        attention: str = "esdsa",
-        mlp: str = "mlp",
-        node: str = "ilif",
-        encoder: str = "direct",
-        local_attention: str | None = "sepconv(kernel=3, spiking_project=true)",
-        layer_scale: float | None = None,
-        drop_path: float = 0.0,
-        distill: bool = False,
-        head_init: Literal["trunc_normal", "xavier"] = "trunc_normal",
-        legacy_real_head: bool = False,
-    ):
-        super().__init__(
-            num_classes=num_classes,
-            in_channels=in_channels,
-            img_size=img_size,
-            step=step,
-            embed_dim=embed_dim,
-            depth=depth,
-            num_heads=num_heads,
-            mlp_ratio=mlp_ratio,
-            embedding=embedding,
-            attention=attention,
-            mlp=mlp,
-            node=node,
-            encoder=encoder,
-            local_attention=local_attention,
-            layer_scale=layer_scale,
-            drop_path=drop_path,
-            distill=distill,
-            head_init=head_init,
-            legacy_real_head=legacy_real_head,
-        )

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from registry import Spec, register
-from st_utils.block import Block
 from st_utils.layer import init_trunc_normal
-from st_utils.transformer import SpikingTransformer, drop_path_rates
+from st_utils.transformer import SpikingTransformer
 from zoo.published import Published, square
 
 
@@ -62,36 +61,6 @@ class Spikformer(SpikingTransformer):
         spec=_authors_arguments,
     )
 
-    def __init__(
-        self,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        img_size: int | tuple[int, int] = 32,
-        step: int = 4,
-        embed_dim: int = 384,
-        depth: int = 4,
-        num_heads: int = 12,
-        mlp_ratio: float = 4.0,
-        embedding: str = "sps",
-        attention: str = "ssa",
-        mlp: str = "mlp",
-        node: str = "lif",
-        encoder: str = "direct",
-        drop_path: float = 0.0,
-    ):
-        blocks = [
-            Block(embed_dim, num_heads, mlp_ratio, step, attention, mlp, node, "spike", rate)
-            for rate in drop_path_rates(drop_path, depth)
-        ]
-        super().__init__(
-            num_classes=num_classes,
-            in_channels=in_channels,
-            img_size=img_size,
-            step=step,
-            embed_dim=embed_dim,
-            encoder=encoder,
-            embedding=embedding,
-            node=node,
-            blocks=blocks,
-        )
+    def __init__(self, **settings: Any):
+        super().__init__(**settings)
         init_trunc_normal(self, kernels=(1,), linear=True)
