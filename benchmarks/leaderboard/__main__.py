@@ -1,0 +1,189 @@
+"""The leaderboard's command line; see `python -m benchmarks.leaderboard --help` and docs/leaderboard.md."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+import registry
+from benchmarks.leaderboard.runner import MAIN, LocalLauncher, Outcome, RayLauncher, run_suite
+from benchmarks.leaderboard.store import Store
+from benchmarks.leaderboard.suite import Run, load_suite, suite_names
+from registry import SpecError
+from st_utils.errors import UserError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, 1 where a run failed, 2 for a user's mistake."""
+    parser = argparse.ArgumentParser("python -m benchmarks.leaderboard", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    _run_arguments(commands.add_parser("run", help="do what is not done of a suite"))
+    _report_arguments(commands.add_parser("report", help="make the page, and the table as Markdown and CSV"))
+    _reproduce_arguments(commands.add_parser("reproduce", help="the command of a row, and with --run its run"))
+    args = parser.parse_args(argv)
+    try:
+        return args.work(args)
+    except (UserError, SpecError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on with what is not done", file=sys.stderr)
+        return 130
+
+
+def _store_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", default="results.db", help="SQLite file of the results (default results.db)")
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(work=run)
+    _store_argument(parser)
+    parser.add_argument("--suite", required=True, help=f"{', '.join(suite_names())}, or a file.yml")
+    parser.add_argument("--only", metavar="SPEC_GLOB", help="only the rows whose spec or label matches, such as 'sdt*'")
+    parser.add_argument("--seeds", help="such as 0,1,2 (default: the suite's)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once on this machine (default 1)")
+    parser.add_argument("--launcher", choices=("local", "ray"), default="local")
+    parser.add_argument("--ray-address", help="of a running Ray cluster (default: what Ray finds)")
+    parser.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="registers parts")
+    parser.add_argument(
+        "--add", action="append", default=[], metavar="SPEC", help="a further row, such as one's own part"
+    )
+    parser.add_argument("--data-dir", help="folder of the data sets' files")
+    parser.add_argument("--device", help="as main.py's")
+    parser.add_argument("--retry", action="store_true", help="do failed runs again")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what is not done of a suite."""
+    if args.jobs < 1:
+        raise UserError(f"--jobs is {args.jobs}: give 1 or more")
+    runs = chosen(args)
+    further = [
+        w for name in ("data_dir", "device") if (v := getattr(args, name)) for w in (f"--{name}".replace("_", "-"), v)
+    ]
+    output = Path(f"{args.store}.runs").absolute()
+    with Store(args.store) as store:
+        store.add(Path(args.suite).stem, runs)
+        before = {r["key"]: r["status"] for r in store.runs()}
+        launcher = (
+            RayLauncher(output, further, args.ray_address)
+            if args.launcher == "ray"
+            else LocalLauncher(args.jobs, output, further)
+        )
+        done = sum(before[r.key] == "done" for r in runs)
+        with tqdm(total=len(runs), initial=done, unit="run", dynamic_ncols=True) as bar:
+            run_suite(store, runs, launcher, args.retry, lambda r, o: _show(bar, r, o))
+        after = {r["key"]: r for r in store.runs()}
+    failed = [after[r.key] for r in runs if after[r.key]["status"] == "failed"]
+    for each in failed:
+        print(f"failed: {each['spec']} (seed {each['seed']}): {each['error']}", file=sys.stderr)
+    states = [after[r.key]["status"] for r in runs]
+    print(f"{states.count('done')} of {len(runs)} runs are done, {len(failed)} failed; store: {args.store}")
+    return 1 if failed else 0
+
+
+def chosen(args: argparse.Namespace) -> list[Run]:
+    """The runs that the command line asks for."""
+    for plugin in args.plugin:
+        registry.load_plugin(plugin)
+    registry.load_entry_points()
+    seeds = _seeds(args.seeds)
+    runs = load_suite(args.suite, seeds, plugins=tuple(args.plugin), further=args.add)
+    if args.only:
+        kept = [r for r in runs if any(fnmatch.fnmatch(n, args.only) for n in (r.spec, r.label or ""))]
+        if not kept:
+            raise UserError(f"--only {args.only!r} matches none of: {', '.join(dict.fromkeys(r.spec for r in runs))}")
+        return kept
+    return runs
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    try:
+        return None if text is None else [int(word) for word in text.split(",")]
+    except ValueError:
+        raise UserError(f"--seeds is {text!r}: write whole numbers with commas, such as 0,1,2") from None
+
+
+def _show(bar: tqdm, run: Run, outcome: Outcome) -> None:
+    bar.update(1)
+    what = f"failed: {outcome.error}" if outcome.error else f"{outcome.results['summary']['top1']:.2f} %"
+    bar.write(f"{run.label or run.spec} on {run.dataset}, seed {run.seed}: {what}")
+
+
+def _report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(work=report)
+    _store_argument(parser)
+    parser.add_argument("--suite", help="only this suite's rows (default: all)")
+    parser.add_argument("--out", default="leaderboard", help="folder for index.html, table.md and table.csv")
+
+
+def report(args: argparse.Namespace) -> int:
+    """Make the page, and the table as Markdown and CSV."""
+    from benchmarks.leaderboard.report import write_report
+
+    _must_exist(args.store)
+    with Store(args.store) as store:
+        page = write_report(store.runs(args.suite), Path(args.out))
+    print(f"page: {page}")
+    return 0
+
+
+def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(work=reproduce)
+    _store_argument(parser)
+    parser.add_argument("row", help="a row's or a run's key, as the table shows it, or its first letters")
+    parser.add_argument("--run", action="store_true", help="run it too, into a fresh folder")
+
+
+def reproduce(args: argparse.Namespace) -> int:
+    """Print the exact command of every run of a row; with --run, do them and compare."""
+    _must_exist(args.store)
+    with Store(args.store) as store:
+        found = [r for r in store.runs() if r["row"].startswith(args.row) or r["key"].startswith(args.row)]
+    if not found or len({r["row"] for r in found}) > 1:
+        problem = "is the beginning of several rows" if found else "is no row"
+        raise UserError(f"{args.row!r} {problem} of {args.store}; the table shows the rows' keys")
+    status = 0
+    for each in found:
+        words = ["python", MAIN.name, *_as_run(each).arguments()]
+        summary = each["summary"] or {}
+        if summary:
+            print(f"# commit {summary.get('commit')}, torch {summary.get('torch')}, {summary.get('device')}")
+        print(shlex.join(words))
+        if args.run:
+            status = max(status, _run_again(each))
+    return status
+
+
+def _as_run(found: dict[str, Any]) -> Run:
+    names = ("spec", "dataset", "recipe", "seed", "settings", "label")
+    return Run(**{name: found[name] for name in names}, plugins=tuple(found["plugins"]))
+
+
+def _run_again(each: dict[str, Any]) -> int:
+    """Run once more, from the beginning, and say how its accuracy compares."""
+    from benchmarks.leaderboard.runner import results
+
+    output = Path("reproduced") / each["key"]
+    words = [sys.executable, str(MAIN), *_as_run(each).arguments(), "--output", str(output)]
+    status = subprocess.run(words, check=False).returncode
+    if status == 0:
+        again, before = results(output)["summary"]["top1"], (each["summary"] or {}).get("top1")
+        print(f"top-1 {again:.2f} %" + ("" if before is None else f"; the table has {before:.2f} %"))
+    return status
+
+
+def _must_exist(store: str) -> None:
+    if not Path(store).is_file():
+        raise UserError(f"no store at {store}: `run --suite smoke` makes one, --store names another")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""Suites: YAML files that say which runs to compare.
+
+    about: one line
+    dataset: digits              # every key but `entries` may stand in an entry too
+    recipe: digits               # optional; the model's and data set's own otherwise
+    seeds: [0, 1, 2]
+    settings: {epochs: 8}        # further settings of main.py, named as in its --help
+    entries:
+      - spikformer                                           # a spec
+      - {model: sdt, attention: [sdsa, statten], label: ...} # a list means one run for each of its values
+
+The parts `attention`, `embedding`, `mlp`, `node`, `surrogate` and `encoder` override those of the spec.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import zoo
+from registry import canonical, entry, nearest
+from st_utils.errors import UserError
+from st_utils.training.settings import checked, read_yaml
+from zoo.recipe import fill, find_recipe
+
+FOLDER = Path(__file__).parents[1] / "suites"
+PARTS = ("attention", "embedding", "mlp", "node", "surrogate", "encoder")
+SUITE_KEYS = ("about", "dataset", "recipe", "seeds", "settings", "entries")
+ENTRY_KEYS = ("model", "label", "dataset", "recipe", "settings", "source", *PARTS)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: what identifies it, and what it is called in the table.
+
+    Attributes:
+        spec, dataset: canonical texts; the spec is filled by the recipe.
+        recipe: the name of the recipe, or "none".
+        settings: further settings, by name.
+        plugins: files or modules that register the parts of the spec.
+        label: a short name, none: the spec.
+    """
+
+    spec: str
+    dataset: str
+    recipe: str
+    seed: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
+    label: str | None = None
+
+    @property
+    def row(self) -> str:
+        """Names the row of the table: the run without its seed (12 hex digits)."""
+        return _digest({k: v for k, v in self._identity().items() if k != "seed"})
+
+    @property
+    def key(self) -> str:
+        """Names the run: equal keys mean the same result (12 hex digits)."""
+        return _digest(self._identity())
+
+    def _identity(self) -> dict[str, Any]:
+        plugins = [_digest_of_plugin(plugin) for plugin in self.plugins]
+        return {k: v for k, v in asdict(self).items() if k != "label"} | {"plugins": plugins}
+
+    def arguments(self) -> list[str]:
+        """The arguments of main.py that do this run."""
+        words = ["--model", self.spec, "--dataset", self.dataset, "--recipe", self.recipe, "--seed", str(self.seed)]
+        for plugin in self.plugins:
+            words += ["--plugin", plugin]
+        for name, value in sorted(self.settings.items()):
+            option = name.replace("_", "-")
+            if isinstance(value, bool):
+                words.append(f"--{option}" if value else f"--no-{option}")
+            else:
+                words += [f"--{option}", json.dumps(value) if isinstance(value, (list, tuple)) else str(value)]
+        return words
+
+
+def _digest(identity: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _digest_of_plugin(plugin: str) -> str:
+    """A file's content, so that an edited part is run again; a module's name."""
+    path = Path(plugin)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else plugin
+
+
+def suite_names() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.yml"))
+
+
+def load_suite(
+    name: str, seeds: list[int] | None = None, plugins: tuple[str, ...] = (), further: Sequence[str] = ()
+) -> list[Run]:
+    """The runs of a suite, of this project or in a file of one's own, in order.
+
+    Args:
+        seeds: instead of the suite's.
+        plugins: files or modules that register parts of the entries; they are loaded by now.
+        further: specs that join the suite's entries.
+
+    Raises:
+        UserError, SpecError: what the file says wrongly, in one line.
+    """
+    path = Path(name) if name.endswith((".yml", ".yaml")) else FOLDER / f"{name}.yml"
+    if not path.is_file():
+        known = suite_names()
+        raise UserError(f"unknown suite {name!r}{nearest(name, known)}; suites: {', '.join(known)}, or a file.yml")
+    content = read_yaml(path)
+    _known(content, SUITE_KEYS, str(path))
+    common = {"settings": content.get("settings", {}), "dataset": content.get("dataset")}
+    common["recipe"] = content.get("recipe")
+    seeds = seeds if seeds is not None else content.get("seeds", [0, 1, 2])
+    runs = {}
+    for written in [*(content.get("entries") or []), *further]:
+        for one in _expand(written, str(path)):
+            for seed in seeds:
+                run = _run({**common, **one}, common["settings"], seed, plugins, str(path))
+                runs.setdefault(run.key, run)
+    if not runs:
+        raise UserError(f"{path} has no entries")
+    return list(runs.values())
+
+
+def _known(content: Mapping[str, Any], keys: tuple[str, ...], origin: str) -> None:
+    for key in content:
+        if key not in keys:
+            raise UserError(f"{origin}: unknown key {key!r}{nearest(str(key), keys)}; keys: {', '.join(keys)}")
+
+
+def _expand(written: str | Mapping[str, Any], origin: str) -> Iterator[dict[str, Any]]:
+    """The entries that one stands for: each combination of the values in its lists."""
+    if not isinstance(written, Mapping):
+        written = {"model": written}
+    _known(written, ENTRY_KEYS, origin)
+    if "model" not in written:
+        raise UserError(f"{origin}: an entry has no model: {dict(written)}")
+    lists = {k: v for k, v in written.items() if k in ("model", *PARTS) and isinstance(v, list)}
+    for values in product(*lists.values()):
+        yield {**written, **dict(zip(lists, values, strict=True))}
+
+
+def _run(
+    one: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    seed: int,
+    plugins: tuple[str, ...],
+    origin: str,
+) -> Run:
+    if not one.get("dataset"):
+        raise UserError(f"{origin}: {one['model']} has no dataset")
+    spec = zoo.override(str(one["model"]), **{part: str(one[part]) for part in PARTS if part in one})
+    model, dataset = entry("model", spec).name, canonical("dataset", str(one["dataset"]))
+    recipe, content = find_recipe(model, dataset.name, one.get("recipe"))
+    filling = content.get("model", {})
+    spec = canonical("model", fill(spec, filling), keep=filling)
+    settings = checked({**shared, **one.get("settings", {})}, origin)
+    return Run(str(spec), str(dataset), recipe, int(seed), settings, plugins, one.get("label"))
