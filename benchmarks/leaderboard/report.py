@@ -1,0 +1,107 @@
+"""The leaderboard as one page that works from the disk without a network, and as Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.leaderboard.table import MEASURED, join_seeds, published_rows
+from st_utils.errors import UserError
+from st_utils.training.run_folder import write_atomic
+
+TEMPLATE = Path(__file__).with_name("page.html.j2")
+# column -> (heading, what it means, digits after the point)
+COLUMNS: dict[str, tuple[str, str, int | None]] = {
+    "label": ("model", "the row's spec builds it again", None),
+    "dataset": ("data", "data set", None),
+    "top1": ("top-1 %", "mean over seeds, ± standard deviation", 2),
+    "verdict": ("to the best", "difference in points, or within the spread (Welch, 95 %)", None),
+    "against_random": ("to random attention", "the same model with frozen random attention", None),
+    "seeds": ("seeds", "which were run", None),
+    "epochs": ("epochs", "of training", 0),
+    "params": ("parameters", "of the model", 0),
+    "firing_rate": ("firing rate", "spikes a neuron and step", 3),
+    "sops": ("SOPs", "synaptic operations an image, counted from its spikes", 0),
+    "energy_mj": ("energy mJ", "an image: 4.6 pJ a MAC, 0.9 pJ an AC (45 nm)", 4),
+    "energy_memory_mj": ("with memory", "energy and memory traffic, 24.96 pJ a byte", 4),
+    "spike_driven": ("spike-driven", "does every product after the first layer see spikes only?", None),
+    "images_per_second": ("images/s", "training, on the machine of the run", 0),
+    "peak_memory_mb": ("memory MB", "peak, training", 0),
+    "row": ("key", "python -m benchmarks.leaderboard reproduce KEY", None),
+}
+
+
+def write_report(runs: list[dict[str, Any]], out: Path) -> Path:
+    """Write index.html, table.md and table.csv; returns the page's path.
+
+    Raises:
+        UserError: no run is done, or the folder can't be written.
+    """
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    from benchmarks.leaderboard.figures import figures
+
+    rows, published = join_seeds(runs), published_rows()
+    if not rows:
+        raise UserError("no run of the store is done: `python -m benchmarks.leaderboard run --suite smoke` does some")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.from_string(TEMPLATE.read_text()).render(
+        columns=COLUMNS,
+        rows=[{**row, "cells": {name: cell(row, name) for name in COLUMNS}} for row in rows],
+        published=published,
+        figures=[(title, json.loads(text)) for title, text in figures(rows, published).items()],
+        plotly=get_plotlyjs(),
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        machines=sorted({run["summary"].get("device", "?") for row in rows for run in row["runs"]}),
+        failed=[run for run in runs if run["status"] == "failed"],
+        few=[row["label"] for row in rows if len(row["seeds"]) < 3],
+    )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}; choose another --out") from None
+    write_atomic(out / "table.md", [markdown(rows).encode()])
+    write_atomic(out / "table.csv", [as_csv(rows).encode()])
+    write_atomic(out / "index.html", [page.encode()])
+    return out / "index.html"
+
+
+def cell(row: dict[str, Any], name: str) -> str:
+    """A cell's text; empty where the row has no such figure."""
+    value, digits = row.get(name), COLUMNS[name][2]
+    if value is None or value == "":
+        return ""
+    if name == "top1":
+        spread = row["top1_std"]
+        return f"{value:.2f}" + ("" if spread is None else f" ± {spread:.2f}")
+    if name == "seeds":
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) if digits is None else f"{value:,.{digits}f}"
+
+
+def markdown(rows: list[dict[str, Any]], columns: tuple[str, ...] = tuple(COLUMNS)) -> str:
+    """The table in Markdown."""
+    lines = [[COLUMNS[name][0] for name in columns], ["---"] * len(columns)]
+    lines += [[_code(cell(row, name), name) for name in columns] for row in rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _code(text: str, name: str) -> str:
+    return f"`{text}`" if name in ("label", "row") else text.replace("|", "\\|")
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """The table with every figure in full."""
+    names = ["row", "spec", "label", "dataset", "recipe", "epochs", "top1_std", *MEASURED, "verdict", "against_random"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*names, "seeds"], extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({**row, "seeds": " ".join(map(str, row["seeds"]))} for row in rows)
+    return text.getvalue()
