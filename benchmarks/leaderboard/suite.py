@@ -43,7 +43,7 @@ class Run:
         recipe: the name of the recipe, or "none".
         settings: further settings, by name.
         plugins: files or modules that register the parts of the spec.
-        label: a short name, none: the spec.
+        label: a short name: the spec as it was written, before the recipe filled it, where the suite gives none.
     """
 
     spec: str
@@ -160,6 +160,7 @@ def _run(
     model, dataset = entry("model", spec).name, canonical("dataset", str(one["dataset"]))
     recipe, content = find_recipe(model, dataset.name, one.get("recipe"))
     filling = content.get("model", {})
+    label = one.get("label") or str(canonical("model", spec))
     spec = canonical("model", fill(spec, filling), keep=filling)
     settings = checked({**shared, **one.get("settings", {})}, origin)
-    return Run(str(spec), str(dataset), recipe, int(seed), settings, plugins, one.get("label"))
+    return Run(str(spec), str(dataset), recipe, int(seed), settings, plugins, label)

@@ -1,0 +1,79 @@
+"""A profile for people: a table of text, and a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+COLUMNS = {
+    "name": "layer",
+    "kind": "kind",
+    "inputs": "enters",
+    "firing_rate": "firing",
+    "sparsity": "sparsity",
+    "macs": "MACs",
+    "acs": "ACs",
+    "parameters": "params",
+    "energy_mj": "mJ",
+    "energy_memory_mj": "with memory",
+    "ms": "ms",
+}
+RATES = ("firing_rate", "sparsity")
+COUNTS = ("macs", "acs", "parameters")
+
+
+def table(profile: dict[str, Any], audit: bool = False) -> str:
+    """The layers' figures for an image in columns, and their sums; an audit shows only what enters each layer."""
+    names = ("name", "kind", "inputs") if audit else tuple(COLUMNS)
+    layers = [layer for layer in profile["layers"] if not (audit and layer["kind"] == "node")]
+    lines = [[COLUMNS[name] for name in names], *([_cell(layer, name) for name in names] for layer in layers)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
+    text = [
+        "  ".join(
+            cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+    return "\n".join(line.rstrip() for line in [*text, "", *_sums(profile["totals"])])
+
+
+def _cell(layer: dict[str, Any], name: str) -> str:
+    value = layer[name]
+    if value is None or (layer["kind"] == "node" and name in (*COUNTS, "energy_mj")):
+        return ""
+    if isinstance(value, str):
+        return value
+    return f"{value:.3f}" if name in RATES or name == "ms" else f"{value:,.0f}" if name in COUNTS else f"{value:.3g}"
+
+
+def _sums(totals: dict[str, Any]) -> list[str]:
+    rate = totals["firing_rate"]
+    spiking = "yes" if totals["spike_driven"] else "no: " + ", ".join(totals["not_spike_driven"])
+    return [
+        f"an image: {totals['macs']:,.0f} MACs, {totals['sops']:,.0f} synaptic operations (ACs), "
+        f"{totals['energy_mj']:.4g} mJ, with memory traffic {totals['energy_memory_mj']:.4g} mJ, "
+        f"{totals['ms']:.2f} ms; {totals['parameters']:,} parameters"
+        + ("" if rate is None else f"; firing rate {rate:.3f}"),
+        f"spike-driven after the first layer: {spiking}",
+    ]
+
+
+def draw(profile: dict[str, Any], path: Path, title: str) -> None:
+    """Firing rate, energy and time by layer, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    panels = {"firing_rate": "spikes a neuron and step", "energy_mj": "mJ an image", "ms": "ms an image"}
+    layers = profile["layers"]
+    figure, axes = plt.subplots(1, len(panels), figsize=(15, max(4, 0.2 * len(layers))), sharey=True)
+    for axis, (name, words) in zip(axes, panels.items(), strict=True):
+        axis.barh([f"{layer['name']} ({layer['kind']})" for layer in layers], [layer[name] or 0 for layer in layers])
+        axis.set_xlabel(words)
+        axis.grid(axis="x", alpha=0.3)
+    axes[0].invert_yaxis()
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
