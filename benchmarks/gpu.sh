@@ -1,12 +1,18 @@
 #!/bin/sh
 # All that needs a GPU, in one command:   sh benchmarks/gpu.sh [PYTHON]
-# The kernels against the definition on the real GPU first; nothing is measured unless they agree. Results go to
-# benchmarks/results/, with the machine named in each JSON.
+# The kernels against the definition on the real GPU first; nothing is measured unless they agree. JSON and plots go
+# to benchmarks/results/, named after the GPU.
 set -eu
 cd "$(dirname "$0")/.."
 python=${1:-python}
-"$python" -c 'import torch, sys; sys.exit(None if torch.cuda.is_available() else "torch sees no CUDA device here")'
+gpu=$("$python" -c 'import re, sys, torch
+if not torch.cuda.is_available():
+    sys.exit("torch sees no CUDA device here")
+print(re.sub("[^a-z0-9]+", "_", torch.cuda.get_device_name().lower()).strip("_"))')
+unset TRITON_INTERPRET
 "$python" -m pytest tests/kernels tests/node
-mkdir -p benchmarks/results
-"$python" -m benchmarks.nodes --device cuda --out benchmarks/results/nodes-cuda.json
-"$python" -m benchmarks.models --device cuda --batch 128 --out benchmarks/results/models-cuda.json
+results=benchmarks/results
+mkdir -p $results
+"$python" -m benchmarks.nodes --device cuda --out "$results/nodes_$gpu.json"
+"$python" -m benchmarks.models --device cuda --batch 128 --out "$results/models_$gpu.json"
+echo "results: $results/nodes_$gpu.json and $results/models_$gpu.json"

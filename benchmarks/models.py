@@ -1,11 +1,15 @@
 """Training and inference of whole models, in one process, alternating.
 
     python -m benchmarks.models [--rounds 5] [--batch 16] [--threads 2] [--device cpu] [--out FILE.json]
-    python -m benchmarks.models --spec "sdt(embed_dim=256)" --spec "sdt(embed_dim=256, attention=statten)"
+    python -m benchmarks.models --spec "sdt(attention=statten)"
+    python -m benchmarks.models --no-compile --spec "sdt(embed_dim=256)" --spec "sdt(embed_dim=256, attention=statten)"
 
-Without --spec: Spikformer-4-384 of this zoo against SpikingJelly 2.0's own (PyPI), the same architecture. A
-round is one training step (forward, loss, backward, AdamW) and one inference of each model, in turn; medians
-over rounds are reported, and how many times faster than the last model each is. The machine is named in the JSON.
+Without --spec: Spikformer-4-384 of this zoo, in all its modes, against SpikingJelly 2.0's own (PyPI; eager,
+torch.compile, and on CUDA its Triton kernels), the same architecture; else each of these models against itself with
+plain torch neurons. The floor is the convolutions and matrix products alone (see floor.py). A round is one training
+step (forward, loss, backward, AdamW; the floor has no loss and no optimiser) and one inference of each, in turn;
+medians over rounds count. `saved_bytes` is what a training step keeps for its backward pass, `peak_bytes` the most
+that it allocates. A plot goes beside the JSON, as .png.
 """
 
 from __future__ import annotations
@@ -17,101 +21,210 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 import zoo
+from benchmarks.floor import Floor
+from benchmarks.memory import peak_bytes, saved_bytes
+from st_utils.allocator import keep_freed_memory
+from st_utils.packing import packed_spikes
 from st_utils.training.run_folder import environment
+from st_utils.training.trainer import compiled
 
-
-def spikingjelly_spikformer() -> nn.Module:
-    """SpikingJelly 2.0's own Spikformer-4-384 for CIFAR-10 (9.31 M parameters); logits `[T, B, classes]`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from spikingjelly.activation_based.model.spikformer import spikformer_cifar10
-    return spikformer_cifar10(T=4, num_classes=10)
-
-
-def reset(model: nn.Module) -> None:
-    """Forget SpikingJelly's neurons' states, as its users do between batches."""
-    from spikingjelly.activation_based import functional
-
-    functional.reset_net(model)
+STEPS = 4
+Context = Callable[[], AbstractContextManager]
 
 
 class Runner:
-    """One model under measurement: its training step and its inference on a fixed batch."""
+    """One model under measurement: its training step and its inference on a fixed batch.
 
-    def __init__(self, model: nn.Module, batch: int, device: str, per_step: bool, after: Callable | None = None):
-        self.model = model.to(device)
-        self.images = torch.rand(batch, 3, 32, 32, device=device)
-        self.labels = torch.randint(0, 10, (batch,), device=device)
+    Args:
+        infers: the model for inference, where that is another.
+        wrap: makes of a model what is called, such as torch.compile.
+        after: called after each forward pass.
+        around: the context of a training step's forward pass.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: int,
+        device: str,
+        infers: nn.Module | None = None,
+        wrap: Callable[[nn.Module], Callable] = lambda model: model,
+        after: Callable[[nn.Module], None] = lambda model: None,
+        around: Context = nullcontext,
+    ):
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.rand(batch, 3, 32, 32, generator=generator).to(device)
+        self.labels = torch.randint(0, 10, (batch,), generator=generator).to(device)
+        self.model, self.infers = model.to(device), (infers or model).to(device)
+        self.trains, self.evaluates = wrap(self.model), wrap(self.infers)
+        self.after, self.around = after, around
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-        self.per_step, self.after, self.device = per_step, after, device
 
     def train(self) -> None:
         self.model.train()
-        F.cross_entropy(self._logits(), self.labels).backward()
+        with self.around():
+            loss = F.cross_entropy(self._logits(self.trains), self.labels)
+        loss.backward()
+        self.after(self.model)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
     def infer(self) -> None:
-        self.model.eval()
+        self.infers.eval()
         with torch.no_grad():
-            self._logits()
+            self._logits(self.evaluates)
+        self.after(self.infers)
 
-    def _logits(self) -> torch.Tensor:
-        logits = self.model(self.images)
-        if self.after:
-            self.after(self.model)
-        return logits.mean(0) if self.per_step else logits
+    def _logits(self, model: Callable) -> Tensor:
+        logits = model(self.images)
+        return logits.mean(0) if logits.dim() == 3 else logits
 
-    def seconds(self, work: Callable[[], None]) -> float:
-        self._wait()
-        start = time.perf_counter()
-        work()
-        self._wait()
-        return time.perf_counter() - start
-
-    def _wait(self) -> None:
-        if self.device != "cpu":
-            torch.cuda.synchronize()
+    def memory(self, device: str) -> dict[str, int]:
+        self.train()  # what the first step alone allocates does not count
+        return {"saved_bytes": saved_bytes(self.train), "peak_bytes": peak_bytes(self.train, device)}
 
 
-def build(specs: list[str], batch: int, device: str) -> dict[str, Runner]:
-    """What is measured, by name; the last is what the others are compared with."""
-    torch.manual_seed(0)
-    runners = {spec: Runner(zoo.create_model(spec), batch, device, per_step=False) for spec in specs or ["spikformer"]}
-    if not specs:
-        runners["spikingjelly"] = Runner(spikingjelly_spikformer(), batch, device, per_step=True, after=reset)
+class FloorRunner:
+    """The products of another runner's model."""
+
+    def __init__(self, runner: Runner, channels_last: bool = False):
+        runner.model.train()
+        self.model = Floor(lambda: runner._logits(runner.model), channels_last)
+        runner.after(runner.model)
+        self.train = self.model.train_step
+
+    def infer(self) -> None:
+        with torch.no_grad():
+            self.model()
+
+    def memory(self, device: str) -> dict[str, int]:
+        return {}
+
+
+# -- who is measured ------------------------------------------------------------------------------------------
+def spikingjelly(batch: int, device: str, backend: str = "torch", **settings: Callable) -> Runner:
+    """SpikingJelly 2.0's own Spikformer-4-384 for CIFAR-10 (9.31 M parameters); logits `[T, B, classes]`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from spikingjelly.activation_based import functional
+        from spikingjelly.activation_based.model.spikformer import spikformer_cifar10
+    model = spikformer_cifar10(T=STEPS, num_classes=10)
+    for module in model.modules():
+        if backend in getattr(module, "supported_backends", ()):
+            module.backend = backend
+    return Runner(model, batch, device, after=functional.reset_net, **settings)
+
+
+def zoo_modes(spec: str, batch: int, device: str, compile_too: bool) -> dict[str, Runner]:
+    """This zoo's model: as it is; with packed spikes in training and folded norms in inference; compiled."""
+    first, second, third = (zoo.create_model(spec) for _ in range(3))
+    runners = {
+        spec: Runner(first, batch, device),
+        f"{spec}, packed / folded": Runner(second, batch, device, zoo.fold_norms(second), around=packed_spikes),
+    }
+    if compile_too:
+        settings = {"wrap": compiled, "infers": zoo.fold_norms(third)}
+        runners[f"{spec}, compiled / folded and compiled"] = Runner(third, batch, device, **settings)
     return runners
 
 
-def measure(runners: dict[str, Runner], rounds: int, batch: int) -> dict:
+def build(specs: list[str], batch: int, device: str, compile_too: bool) -> dict[str, Runner | FloorRunner]:
+    """What is measured, by name; what all are compared with is named `reference` in the result."""
+    torch.manual_seed(0)
+    runners: dict[str, Runner | FloorRunner] = {}
+    for spec in specs or ["spikformer"]:
+        reference = (
+            Runner(zoo.create_model(spec, node="lif(backend=torch)"), batch, device)
+            if specs
+            else spikingjelly(batch, device)
+        )
+        of = f" of {spec}" if len(specs) > 1 else ""
+        runners[f"floor{of}"] = FloorRunner(reference)
+        if device == "cpu" and not specs:
+            runners["floor, channels last"] = FloorRunner(reference, channels_last=True)
+        runners |= zoo_modes(spec, batch, device, compile_too)
+        runners[f"{spec}, plain torch neurons" if specs else "spikingjelly"] = reference
+    if not specs and compile_too:
+        runners["spikingjelly compiled"] = spikingjelly(batch, device, wrap=torch.compile)
+    if not specs and device != "cpu":
+        runners["spikingjelly triton"] = spikingjelly(batch, device, "triton")
+    return runners
+
+
+# -- measuring ------------------------------------------------------------------------------------------------
+def seconds(work: Callable[[], object], device: str) -> float:
+    def wait() -> None:
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    wait()
+    start = time.perf_counter()
+    work()
+    wait()
+    return time.perf_counter() - start
+
+
+def measure(runners: dict[str, Runner | FloorRunner], rounds: int, batch: int, device: str) -> dict:
+    """A row of figures for each; the first two rounds warm up, and compile."""
     times = {name: {"train": [], "infer": []} for name in runners}
-    for number in range(rounds + 1):  # the first is a warm-up
+    for number in range(rounds + 2):
         for name, runner in runners.items():
             for what, work in (("train", runner.train), ("infer", runner.infer)):
-                seconds = runner.seconds(work)
-                if number:
-                    times[name][what].append(seconds)
-    result = {
-        name: {
-            "parameters": sum(p.numel() for p in runners[name].model.parameters()),
-            **{f"{what}_seconds": statistics.median(taken) for what, taken in kinds.items()},
-            **{f"{what}_images_per_second": batch / statistics.median(taken) for what, taken in kinds.items()},
-            **{f"{what}_all_seconds": taken for what, taken in kinds.items()},
-        }
-        for name, kinds in times.items()
-    }
-    last = result[next(reversed(result))]
-    for figures in result.values():
+                taken = seconds(work, device)
+                if number > 1:
+                    times[name][what].append(taken)
+    rows = {}
+    for name, kinds in times.items():
+        row = {"parameters": sum(p.numel() for p in runners[name].model.parameters()), **runners[name].memory(device)}
+        for what, taken in kinds.items():
+            row[f"{what}_seconds"] = statistics.median(taken)
+            row[f"{what}_images_per_second"] = batch / row[f"{what}_seconds"]
+            row[f"{what}_all_seconds"] = taken
+        rows[name] = row
+    compare(rows)
+    return rows
+
+
+def compare(rows: dict[str, dict]) -> None:
+    """Into each row, its time over the floor's and how many times faster it is than each reference (see `build`)."""
+    floor = next(iter(rows.values()))
+    references = [name for name in rows if "spikingjelly" in name or "plain torch" in name]
+    for row in rows.values():
         for what in ("train", "infer"):
-            figures[f"{what}_times_the_last"] = last[f"{what}_seconds"] / figures[f"{what}_seconds"]
-    return result
+            row[f"{what}_over_floor"] = row[f"{what}_seconds"] / floor[f"{what}_seconds"]
+            row[f"{what}_speed_over"] = {
+                name: rows[name][f"{what}_seconds"] / row[f"{what}_seconds"] for name in references
+            }
+
+
+def plot(result: dict, path: Path) -> None:
+    """Seconds of a training step and of an inference, a bar a row, and the floor as a line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = result["models"]
+    figure, axes = plt.subplots(1, 2, figsize=(12, 1.2 + 0.4 * len(rows)), sharey=True)
+    for axis, what, title in ((axes[0], "train", "training step"), (axes[1], "infer", "inference")):
+        taken = [row[f"{what}_seconds"] for row in rows.values()]
+        axis.barh(list(rows), taken, color=["#999" if "floor" in name else "#47a" for name in rows])
+        axis.axvline(taken[0], color="k", linestyle="--", linewidth=1)
+        for place, row in enumerate(rows.values()):
+            axis.text(row[f"{what}_seconds"], place, f" {row[f'{what}_seconds']:.3g} s", va="center", fontsize=8)
+        axis.set(xlabel="seconds", title=f"{title}, {result['batch']} images", xlim=(0, 1.2 * max(taken)))
+    axes[0].invert_yaxis()
+    figure.suptitle(f"{result['device']}, {result['threads']} threads, torch {result['torch']}", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
 
 
 def main() -> int:
@@ -121,21 +234,25 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="the compiled rows too")
     parser.add_argument("--out", type=Path, help="JSON file for the result")
     args = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(args.threads)
+    runners = build(args.spec, args.batch, args.device, args.compile)
     result = {
         "images": "3 x 32 x 32",
         "batch": args.batch,
         "rounds": args.rounds,
         "threads": args.threads,
         **environment(args.device),
-        "models": measure(build(args.spec, args.batch, args.device), args.rounds, args.batch),
+        "models": measure(runners, args.rounds, args.batch, args.device),
     }
     text = json.dumps(result, indent=2)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(text + "\n")
+        plot(result, args.out.with_suffix(".png"))
     print(text)
     return 0
 

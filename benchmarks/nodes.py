@@ -1,12 +1,17 @@
 """Neurons, and batch norm with a neuron, against other libraries' and against a copy of the tensor.
 
-    python -m benchmarks.nodes [--rounds 9] [--threads 2] [--device cpu] [--out FILE.json] [--quick]
+    python -m benchmarks.nodes [--rounds 9] [--threads 2] [--device cpu] [--part main ...] [--out FILE.json] [--quick]
 
 LIF with tau 2, hard reset and a sigmoid surrogate on float32 `[T, 64, N]`, from this zoo, BrainCog (LIFNode,
-layer by layer), SpikingJelly 2.0 (multi-step; eager, torch.compile, and on CUDA its Triton backend) and snnTorch
-(Leaky), all from PyPI, in one process. A round measures each in turn; medians over the rounds are reported. The
-limit is the bytes that must move (forward: input and spikes; backward: input, two gradients) over the
-bandwidth of a plain copy measured in the same rounds. A plot goes beside the JSON, as .png.
+layer by layer), SpikingJelly 2.0 (multi-step; eager, torch.compile, and on CUDA its Triton kernels) and snnTorch
+(Leaky, whose input is not decayed: h = v / 2 + x), all from PyPI, in one process. A round measures each in turn;
+medians over the rounds are reported. Before anything is measured, everybody's spikes and gradients are compared
+with the plain torch definition of the same equation: where they differ, nothing is reported.
+
+The limit is the bytes that must move (forward: input and spikes; backward: input, two gradients) over the
+bandwidth of a plain copy measured in the same rounds. `peak_bytes` is the most that forward and backward allocate.
+On a CPU the allocator keeps what is freed, for all alike: outputs are fresh, their pages are not. Plots go beside
+the JSON, as .png. Parts that are measured apart, with one --out, end up in one file.
 """
 
 from __future__ import annotations
@@ -14,6 +19,9 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
+import os
+import re
 import statistics
 import sys
 import time
@@ -25,20 +33,29 @@ import torch
 from torch import Tensor, nn
 
 import zoo  # noqa: F401  (registers the parts)
+from benchmarks.memory import peak_bytes
 from registry import create
+from st_utils.allocator import keep_freed_memory
 from st_utils.kernels.norm_node import norm_then_fire
 from st_utils.node.braincog_adapter import neuron_class
 from st_utils.training.run_folder import environment
 
 MAIN = (4, 64, 64 * 384)  # the layer that the project's targets are said for
 GRID_STEPS = (1, 2, 4, 8, 16, 32, 64)
+GRID_POWERS = range(16, 29, 2)  # elements: 2^16 to 2^28
+NORM_SHAPES = ((4, 16, 48, 32, 32), (4, 16, 192, 16, 16), (4, 16, 384, 8, 8), (4, 16, 1536, 8, 8))  # Spikformer-4-384
 LONGEST_COMPILED = 16  # torch.compile unrolls SpikingJelly's loop: beyond, compiling takes minutes
+TENSORS = 24  # of the input's size that must be free; the hungriest contestant needs 12
+FLIPPED = 1e-4  # part of the spikes that rounding at the threshold may turn
 Run = Callable[[Tensor], Tensor]
 
 
-# -- who is measured: functions of [T, ...] -----------------------------------------------------------------
+# -- who is measured: functions of [T, ...], each with the definition that it must equal ---------------------
 def braincog(steps: int) -> Run:
+    from braincog.base.strategy.surrogate import SigmoidGrad
+
     node = neuron_class("LIFNode")(threshold=1.0, tau=2.0, step=steps, layer_by_layer=True)
+    node.act_fun = SigmoidGrad(alpha=4.0, requires_grad=False)
 
     def run(x: Tensor) -> Tensor:
         node.n_reset()
@@ -47,13 +64,16 @@ def braincog(steps: int) -> Run:
     return run
 
 
-def spikingjelly(backend: str) -> Run:
+def spikingjelly(backend: str, norm: nn.Module | None = None) -> Run:
     from spikingjelly.activation_based import neuron
 
     node = neuron.LIFNode(tau=2.0, detach_reset=True, step_mode="m")
     node.backend = "triton" if backend == "triton" else "torch"
 
-    call = torch.compile(node) if backend == "compiled" else node
+    def layer(x: Tensor) -> Tensor:
+        return node(norm(x.flatten(0, 1)).view_as(x)) if norm else node(x)
+
+    call = torch.compile(layer) if backend == "compiled" else layer
 
     def run(x: Tensor) -> Tensor:
         node.reset()
@@ -64,8 +84,10 @@ def spikingjelly(backend: str) -> Run:
 
 def snntorch(device: str) -> Run:
     import snntorch
+    from snntorch import surrogate
 
-    node = snntorch.Leaky(beta=0.5, reset_mechanism="zero").to(device)
+    settings = {"spike_grad": surrogate.sigmoid(slope=4), "reset_mechanism": "zero", "reset_delay": False}
+    node = snntorch.Leaky(beta=0.5, **settings).to(device)
 
     def run(x: Tensor) -> Tensor:
         membrane, spikes = torch.zeros_like(x[0]), []
@@ -75,6 +97,12 @@ def snntorch(device: str) -> Run:
         return torch.stack(spikes)
 
     return run
+
+
+def definition(name: str) -> str:
+    if name == "snntorch":
+        return "lif(backend=torch, decay_input=false, detach_reset=false)"
+    return "plif(backend=torch)" if name == "zoo plif" else "lif(backend=torch)"
 
 
 def contestants(steps: int, device: str, quick: bool) -> dict[str, Run]:
@@ -91,17 +119,54 @@ def contestants(steps: int, device: str, quick: bool) -> dict[str, Run]:
     return runs | {"snntorch": snntorch(device)}
 
 
+class Pair(nn.Module):
+    """Batch norm and a neuron: as one, or one after the other."""
+
+    def __init__(self, channels: int, node: Run, fused: bool = False):
+        super().__init__()
+        self.norm, self.node, self.fused = nn.BatchNorm2d(channels), node, fused
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.fused:
+            return norm_then_fire(self.norm, self.node, x)
+        return self.node(self.norm(x.flatten(0, 1)).view_as(x))
+
+
+def pairs(channels: int, steps: int, device: str, quick: bool) -> dict[str, Run]:
+    runs = {"zoo": Pair(channels, create("node", "lif"), fused=True)}
+    runs["zoo norm, then node"] = Pair(channels, create("node", "lif"))
+    runs["zoo plain torch"] = Pair(channels, create("node", "lif(backend=torch)"))
+    runs["braincog"] = Pair(channels, braincog(steps))
+    runs = {name: run.to(device) for name, run in runs.items()}
+    for backend in () if quick else ("eager", "compiled", *(("triton",) if device != "cpu" else ())):
+        name = "spikingjelly" if backend == "eager" else f"spikingjelly {backend}"
+        runs[name] = spikingjelly(backend, nn.BatchNorm2d(channels).to(device))
+    return runs
+
+
+# -- right before fast --------------------------------------------------------------------------------------
+def check(name: str, run: Run, reference: Run, x: Tensor) -> None:
+    """Raises SystemExit unless spikes and gradients are the reference's, but for rounding at the threshold."""
+    grad = torch.randn(x.shape, device=x.device, generator=torch.Generator(x.device).manual_seed(1))
+    results = []
+    for each in (run, reference):
+        leaf = x.clone().requires_grad_()
+        spikes = each(leaf)
+        results.append((spikes.detach(), torch.autograd.grad(spikes, leaf, grad)[0]))
+    (spikes, gradient), (right_spikes, right_gradient) = results
+    flipped = (spikes != right_spikes).float().mean().item()
+    off = ((gradient - right_gradient).norm() / right_gradient.norm()).item()
+    if not (flipped <= FLIPPED and off <= 30 * math.sqrt(flipped) + 1e-4):
+        raise SystemExit(f"{name} is not the definition: {flipped:.1e} of the spikes, gradient off by {off:.1e}")
+
+
 # -- measuring ------------------------------------------------------------------------------------------------
-def wait(device: str) -> None:
-    if device != "cpu":
-        torch.cuda.synchronize()
-
-
 def seconds(work: Callable[[], object], device: str) -> float:
-    wait(device)
+    wait = torch.cuda.synchronize if device != "cpu" else lambda: None
+    wait()
     start = time.perf_counter()
     work()
-    wait(device)
+    wait()
     return time.perf_counter() - start
 
 
@@ -114,21 +179,10 @@ def forward_backward(run: Run, x: Tensor, grad: Tensor) -> None:
     torch.autograd.grad(run(x), x, grad)
 
 
-def peak_bytes(work: Callable[[], object], device: str) -> int | None:
-    """What a call allocates at most, on CUDA."""
-    if device == "cpu":
-        return None
-    work()  # what the first call alone needs, to compile, does not count
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    work()
-    return torch.cuda.max_memory_allocated() - before
-
-
 def alternate(works: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, float]:
     """Median seconds of each; the first two rounds warm up.
 
-    Each is called twice and the second call counts, so that nobody pays for the memory that the one before gave back.
+    Each is called twice and the second call counts, so that nobody pays for what the one before left in caches.
     """
     times = {name: [] for name in works}
     for number in range(rounds + 2):
@@ -147,97 +201,116 @@ def measure(runs: dict[str, Run], x: Tensor, rounds: int, device: str) -> dict:
     for name, run in runs.items():
         works[f"{name}/forward"] = partial(forward, run, x)
         works[f"{name}/both"] = partial(forward_backward, run, leaf, grad)
-    peaks = {name: peak_bytes(work, device) for name, work in works.items()}
+    for work in works.values():  # what the first call alone does, such as compiling, does not count
+        work()
+    peaks = {name: peak_bytes(works[f"{name}/both"], device) for name in runs}
     times = alternate(works, rounds, device)
-    copy = times.pop("copy")
-    result = {
-        "shape": list(x.shape),
-        "copy_seconds": copy,
-        "limit_forward_seconds": copy,
-        "limit_both_seconds": 2.5 * copy,
-    }
-    result["gigabytes_per_second"] = 2 * x.numel() * x.element_size() / copy / 1e9
-    for name in runs:
-        ours = times["zoo/both"]
-        result[name] = {
+    copy, ours = times["copy"], times["zoo/both"]
+    figures = {
+        name: {
             "forward_seconds": times[f"{name}/forward"],
             "both_seconds": times[f"{name}/both"],
             "forward_over_copy": times[f"{name}/forward"] / copy,
             "both_over_limit": times[f"{name}/both"] / (2.5 * copy),
             "both_over_zoo": times[f"{name}/both"] / ours,
-            "peak_bytes": peaks[f"{name}/both"],
+            "peak_bytes": peaks[name],
+            "peak_over_input": peaks[name] / x.nbytes,
         }
+        for name in runs
+    }
     gc.collect()
-    return result
+    return {
+        "shape": list(x.shape),
+        "rounds": rounds,
+        "copy_seconds": copy,
+        "gigabytes_per_second": 2 * x.nbytes / copy / 1e9,
+        "limit_forward_seconds": copy,
+        "limit_both_seconds": 2.5 * copy,
+        **figures,
+    }
 
 
-class Pair(nn.Module):
-    """Batch norm and a LIF: as one, or one after the other."""
-
-    def __init__(self, channels: int, node: str = "lif", fused: bool = False):
-        super().__init__()
-        self.norm, self.node, self.fused = nn.BatchNorm2d(channels), create("node", node), fused
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.fused:
-            return norm_then_fire(self.norm, self.node, x)
-        return self.node(self.norm(x.flatten(0, 1)).view_as(x))
-
-
-def norm_node(rounds: int, device: str) -> list[dict]:
-    """The pair at the sizes of Spikformer-4-384's stages, batch 16."""
-    results = []
-    for shape in ((4, 16, 48, 32, 32), (4, 16, 192, 16, 16), (4, 16, 384, 8, 8), (4, 16, 1536, 8, 8)):
-        runs = {"zoo": Pair(shape[2], fused=True), "zoo norm, then node": Pair(shape[2])}
-        runs["plain torch"] = Pair(shape[2], "lif(backend=torch)")
-        runs = {name: run.to(device) for name, run in runs.items()}
-        results.append(measure(runs, torch.randn(shape, device=device), rounds, device))
-    return results
+def nodes_at(shape: tuple[int, ...], args: argparse.Namespace) -> dict:
+    torch._dynamo.reset()
+    runs = contestants(shape[0], args.device, args.quick)
+    x = torch.randn(shape, device=args.device) * 1.5 + 0.5
+    large = x.numel() > 2**22
+    for name, run in runs.items():
+        check(name, run, create("node", definition(name)).to(args.device), x[..., :4096] if large else x)
+    if large:
+        torch._dynamo.reset()  # what is measured is compiled for its own shape, as a layer of a model is
+    return measure(runs, x, max(3, args.rounds // 3) if x.numel() > 2**24 else args.rounds, args.device)
 
 
-# -- the plot -------------------------------------------------------------------------------------------------
+def pair_at(shape: tuple[int, ...], args: argparse.Namespace) -> dict:
+    torch._dynamo.reset()
+    runs, x = pairs(shape[2], shape[0], args.device, args.quick), torch.randn(shape, device=args.device)
+    for name, run in runs.items():
+        check(f"norm and {name}", run, runs["zoo plain torch"], x)
+    return measure(runs, x, args.rounds, args.device)
+
+
+def sizes(args: argparse.Namespace) -> list[int]:
+    """The powers of two that this machine's free memory holds, up to the largest asked for."""
+    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = pages if args.device == "cpu" else torch.cuda.mem_get_info()[0]
+    return [power for power in GRID_POWERS if power <= args.largest and 4 * TENSORS * 2**power <= free]
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], object]] = {
+    "main": lambda args: nodes_at(MAIN, args),
+    "over_steps": lambda args: [nodes_at((t, 64, 2**16 // t), args) for t in GRID_STEPS],
+    "over_sizes": lambda args: [nodes_at((4, 64, 2**power // 256), args) for power in sizes(args)],
+    "norm_node": lambda args: [pair_at(shape, args) for shape in NORM_SHAPES],
+}
+
+
+# -- the plots ------------------------------------------------------------------------------------------------
 def plot(result: dict, path: Path) -> None:
-    """Nanoseconds an element and step, forward and backward, over T and over the size."""
+    """Forward, forward and backward (ns an element), and peak memory: over T, over the size, of norm and node."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
-    for axis, what, of in ((axes[0], "over_steps", lambda r: r["shape"][0]), (axes[1], "over_sizes", elements)):
-        rows = result[what]
-        lines = [name for name in rows[0] if isinstance(rows[0][name], dict)]
-        for name in lines:
-            there = [row for row in rows if name in row]
-            y = [row[name]["both_seconds"] / elements(row) * 1e9 for row in there]
-            axis.plot([of(row) for row in there], y, marker="o", label=name)
-        limit = [row["limit_both_seconds"] / elements(row) * 1e9 for row in rows]
-        axis.plot([of(row) for row in rows], limit, "k--", label="limit: bytes over copy bandwidth")
-        axis.set(xscale="log", yscale="log", xlabel="T" if what == "over_steps" else "elements, T=4")
-    axes[0].set_ylabel("forward and backward, ns an element")
-    axes[1].legend(fontsize=7)
+    across = {"over_steps": "T, 2^22 elements", "over_sizes": "elements, T=4", "norm_node": "channels, norm and node"}
+    there = [part for part in across if part in result]
+    figure, axes = plt.subplots(3, len(there), figsize=(5 * len(there), 10), sharey="row", squeeze=False)
+    measures = {"forward_seconds": "forward, ns an element", "both_seconds": "forward and backward, ns an element"}
+    measures["peak_bytes"] = "peak memory, bytes an element"
+    for column, part in enumerate(there):
+        for axis, (measure, label) in zip(axes[:, column], measures.items(), strict=True):
+            lines(axis, result[part], part, measure)
+            axis.set(xscale="log", yscale="log", xlabel=across[part])
+            axes[0, column].legend(fontsize=6)
+            if column == 0:
+                axis.set_ylabel(label)
     figure.suptitle(f"LIF, float32, {result['device']}, {result['threads']} threads", fontsize=9)
     figure.tight_layout()
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=110)
 
 
-def elements(row: dict) -> int:
-    return int(torch.tensor(row["shape"]).prod())
+def lines(axis, rows: list[dict], part: str, measure: str) -> None:
+    """One line a contestant, and the limit."""
+    scale = 1 if measure == "peak_bytes" else 1e9
+
+    def of(row: dict) -> int:
+        shape = row["shape"]
+        return {"over_steps": shape[0], "over_sizes": math.prod(shape), "norm_node": shape[2]}[part]
+
+    names = dict.fromkeys(name for row in rows for name, value in row.items() if isinstance(value, dict))
+    for name in names:
+        there = [row for row in rows if name in row]
+        y = [row[name][measure] / math.prod(row["shape"]) * scale for row in there]
+        axis.plot([of(row) for row in there], y, marker="o", markersize=3, label=name)
+    if measure != "peak_bytes":
+        limit = [row["limit_" + measure] / math.prod(row["shape"]) * scale for row in rows]
+        axis.plot([of(row) for row in rows], limit, "k--", label="limit: bytes over copy bandwidth")
 
 
-def run_all(args: argparse.Namespace) -> dict:
-    def at(*shape: int) -> dict:
-        torch._dynamo.reset()
-        x = torch.randn(shape, device=args.device) * 1.5 + 0.5
-        return measure(contestants(shape[0], args.device, args.quick), x, args.rounds, args.device)
-
-    top = 24 if args.device == "cpu" else 28
-    return {
-        "main": at(*MAIN),
-        "over_steps": [at(t, 64, 2**16 // t) for t in GRID_STEPS],
-        "over_sizes": [at(4, 64, 2**power // 256) for power in range(16, top + 1, 2)],
-        "norm_node": norm_node(args.rounds, args.device),
-    }
+def default_path(settings: dict) -> Path:
+    machine = re.sub(r"\W+", "-", settings["device"].lower()).strip("-")
+    return Path(__file__).parent / "results" / f"nodes-{machine}-{settings['threads']}-threads.json"
 
 
 def main() -> int:
@@ -245,19 +318,25 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, help="JSON file for the result; the plot is put beside it")
+    parser.add_argument("--part", action="append", choices=PARTS, help="measure only this (repeatable)")
+    parser.add_argument("--largest", type=int, default=28, help="largest size of over_sizes, as a power of two")
+    parser.add_argument("--out", type=Path, help="JSON file (default: in benchmarks/results, named by the machine)")
     parser.add_argument("--quick", action="store_true", help="only this zoo and BrainCog")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    setting = {"rounds": args.rounds, "threads": args.threads, **environment(args.device)}
-    result = {**setting, **run_all(args)}
-    text = json.dumps(result, indent=2)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text + "\n")
-        plot(result, args.out.with_suffix(".png"))
-    print(text)
+    settings = {"threads": args.threads, **environment(args.device)}
+    settings["keeps_freed_memory"] = args.device != "cpu" or keep_freed_memory()
+    path = args.out or default_path(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = json.loads(path.read_text()) if path.exists() else {}
+    result = {part: before[part] for part in PARTS if part in before} if args.part else {}
+    for part in args.part or PARTS:
+        result[part] = PARTS[part](args)
+        path.write_text(json.dumps({**settings, **result}, indent=1) + "\n")
+    if result.keys() - {"main"}:
+        plot({**settings, **result}, path.with_suffix(".png"))
+    print(path.read_text())
     return 0
 
 

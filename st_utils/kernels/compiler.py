@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -11,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -25,6 +27,7 @@ EXTRAS = (
     ["-fopenmp"],
     [],
 )
+UNUSED_DAYS = 30  # after which a library is deleted: other machines and checkouts may share the folder
 log = logging.getLogger(__name__)
 
 
@@ -78,15 +81,25 @@ def _load(name: str) -> ctypes.CDLL:
             target = _target(command, extra)
             path = cache_folder() / f"{name}-{_key(name, target)}.so"
             if not path.exists():
+                _prune(path.parent)
                 _compile([*command, *FLAGS, *extra], HERE / f"{name}.cpp", path)
             try:
+                os.utime(path)  # used now
                 return ctypes.CDLL(str(path))
-            except OSError:  # damaged since: once more
+            except OSError:  # damaged, or deleted since: once more
                 _compile([*command, *FLAGS, *extra], HERE / f"{name}.cpp", path)
                 return ctypes.CDLL(str(path))
         except CompileError as error:
             problem = problem or str(error)
     raise CompileError(problem)
+
+
+def _prune(folder: Path) -> None:
+    """Delete what nobody has loaded for a month. A process that has a library open keeps it."""
+    for file in folder.glob("*.so"):
+        with contextlib.suppress(OSError):  # another process was first
+            if time.time() - file.stat().st_mtime > UNUSED_DAYS * 86400:
+                file.unlink()
 
 
 def _target(command: list[str], extra: list[str]) -> str:

@@ -17,6 +17,7 @@ from st_utils.kernels.form import Form
 
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 CHARGES = ("if", "decay", "plain")
+DETACHED = ("nothing", "reset", "membrane")
 # Below this many numbers a thread's share is not worth its waking, as in torch's own loops.
 GRAIN = 32768
 
@@ -40,7 +41,7 @@ def supports(dtype: torch.dtype, form: Form) -> bool:
     return dtype in DTYPES and hasattr(_library(), f"surrogate_{form.surrogate}")
 
 
-def forward(x: Tensor, decay: Tensor | float, form: Form) -> Tensor:
+def forward(x: Tensor, decay: Tensor | None, form: Form) -> Tensor:
     """Spikes of the input currents `[T, ...]`, like x."""
     spikes = torch.empty_like(x)
     if x.numel():
@@ -51,9 +52,9 @@ def forward(x: Tensor, decay: Tensor | float, form: Form) -> Tensor:
     return spikes
 
 
-def backward(grad: Tensor, x: Tensor, decay: Tensor | float, form: Form) -> tuple[Tensor, Tensor | None]:
-    """Gradients of x, like x, and of the decay where that is a tensor (float32, no axes)."""
-    grad_x, learn, grad_decay = torch.empty_like(x), isinstance(decay, Tensor), 0.0
+def backward(grad: Tensor, x: Tensor, decay: Tensor | None, form: Form) -> tuple[Tensor, Tensor | None]:
+    """Gradients of x, like x, and of the decay where that is learnt: a tensor (float32, no axes)."""
+    grad_x, learn, grad_decay = torch.empty_like(x), decay is not None, 0.0
     if x.numel():
         sizes = x.shape[0], x.numel() // x.shape[0]
         pointers = grad.data_ptr(), x.data_ptr(), grad_x.data_ptr()
@@ -63,12 +64,13 @@ def backward(grad: Tensor, x: Tensor, decay: Tensor | float, form: Form) -> tupl
     return grad_x, torch.tensor(grad_decay, dtype=torch.float32) if learn else None
 
 
-def c_form(form: Form, decay: Tensor | float) -> CForm:
+def c_form(form: Form, decay: Tensor | None) -> CForm:
     """The form as the C++ reads it."""
     hard = form.v_reset is not None
     return CForm(
-        *(CHARGES.index(form.charge), not hard, form.detach_reset, form.strict),
-        *(form.threshold, form.v_reset if hard else 0.0, form.alpha, form.beta, float(decay)),
+        *(CHARGES.index(form.charge), not hard, DETACHED.index(form.detach), form.strict),
+        *(form.threshold, form.v_reset if hard else 0.0, form.alpha, form.beta),
+        form.decay if decay is None else float(decay),
     )
 
 

@@ -7,32 +7,12 @@ well, through Triton's interpreter, when TRITON_INTERPRET=1 was set before Trito
 from __future__ import annotations
 
 import importlib.util
-import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from st_utils.kernels.form import Form
+from st_utils.kernels.form import SHAPES, Form
 
-# The kernels' shape of a surrogate and its two numbers, from alpha; the products are Python's, as in the definition.
-SURROGATES: dict[str, Callable[[float], tuple[str, float, float]]] = {
-    "sigmoid": lambda a: ("sigmoid", a, 0.0),
-    "atan": lambda a: ("atan", a / 2, math.pi / 2 * a),
-    "qgate": lambda a: ("triangle", a, a**2),
-    "gate": lambda a: ("box", 1.0, 1 / a),
-    "rectangle": lambda a: ("box", a, 0.5 / a),
-    "piecewise_exp": lambda a: ("exponential", a / 2, a),
-    "erf": lambda a: ("gaussian", a / math.sqrt(math.pi), a),
-    "soft_sign": lambda a: ("soft sign", a / 2, a),
-    "super_spike": lambda a: ("soft sign", a, 1.0),
-    "nonzero_sign_log_abs": lambda a: ("hyperbola", 1.0, 1 / a),
-    "q_pseudo_spike": lambda a: ("power", a, 2 / (a - 1)),
-    "fake_numerical_gradient": lambda a: ("capped hyperbola", a, 0.0),
-    "log_tailed_relu": lambda a: ("log tail", a, 0.0),
-    "relu": lambda a: ("step", a, 0.0),
-    "straight_through": lambda a: ("constant", 1.0, 0.0),
-}
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 SEGMENT = 8  # steps that a program unrolls; more live in registers no longer
 WARPS = 4
@@ -50,16 +30,14 @@ def available() -> bool:
 
 def supports(dtype: torch.dtype, form: Form) -> bool:
     """Whether the kernels compute this neuron on input of this dtype."""
-    return dtype in DTYPES and form.surrogate in SURROGATES
+    return dtype in DTYPES and form.surrogate in SHAPES
 
 
-def forward(
-    x: Tensor, decay: float | Tensor, form: Form, *, segment: int = SEGMENT, block: int | None = None
-) -> Tensor:
+def forward(x: Tensor, decay: Tensor | None, form: Form, *, segment: int = SEGMENT, block: int | None = None) -> Tensor:
     """Spikes in x's dtype of contiguous input currents x `[T, N...]`.
 
     Args:
-        decay: 1 / tau, or the learnt one as a 0-dim tensor on x's device.
+        decay: the learnt one as a 0-dim tensor on x's device, or None: the form's.
         segment, block: steps unrolled and elements a program; None fits the block to the registers.
     """
     from st_utils.kernels.triton_neuron import fire_forward
@@ -70,7 +48,7 @@ def forward(
     n, settings = _settings(x, decay, form, segment, block)
     with torch.cuda.device_of(x):
         fire_forward[(-(-n // settings["BLOCK"]),)](
-            x, spikes, _scalar(decay), n, len(x), form.threshold, form.v_reset or 0.0, **settings, **LAUNCH
+            x, spikes, scalar(decay, form), n, len(x), form.threshold, form.v_reset or 0.0, **settings, **LAUNCH
         )
     return spikes
 
@@ -78,14 +56,14 @@ def forward(
 def backward(
     grad: Tensor,
     x: Tensor,
-    decay: float | Tensor,
+    decay: Tensor | None,
     form: Form,
     *,
     segment: int = SEGMENT,
     block: int | None = None,
     programs: int | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """dL/dx in x's dtype, and dL/d decay (float32, 0-dim; None if decay is a number), from dL/d spikes.
+    """dL/dx in x's dtype, and dL/d decay (float32, 0-dim; None if none is learnt), from dL/d spikes.
 
     grad and x are contiguous `[T, N...]`. The membrane potential is recomputed from x. Sums over elements
     have a fixed order: the same input gives the same bits on the same device.
@@ -95,7 +73,7 @@ def backward(
     """
     from st_utils.kernels.triton_neuron import fire_backward
 
-    learnt = isinstance(decay, Tensor)
+    learnt = decay is not None
     grad_x = torch.empty_like(x)
     if not x.numel():
         return grad_x, torch.zeros((), device=x.device) if learnt else None
@@ -106,41 +84,41 @@ def backward(
     checkpoints = -(-len(x) // settings["STEPS"]) - 1
     scratch = torch.empty(count * checkpoints * block, dtype=torch.float32, device=x.device) if segmented else x
     partial = torch.empty(count, dtype=torch.float32, device=x.device) if learnt else x
-    shape, alpha, beta = SURROGATES[form.surrogate](form.alpha)
     with torch.cuda.device_of(x):
         fire_backward[(count,)](
-            grad.to(x.dtype), x, grad_x, partial, scratch, _scalar(decay), n, len(x), form.threshold,
-            form.v_reset or 0.0, alpha, beta,
-            DETACH=form.detach_reset, SURROGATE=shape, SEGMENTED=segmented, **settings, **LAUNCH,
+            grad.to(x.dtype), x, grad_x, partial, scratch, scalar(decay, form), n, len(x), form.threshold,
+            form.v_reset or 0.0, form.alpha, form.beta,
+            DETACH=form.detach, SURROGATE=form.surrogate, SEGMENTED=segmented, **settings, **LAUNCH,
         )  # fmt: skip
     return grad_x, partial.sum() if learnt else None
 
 
-def _settings(x: Tensor, decay: float | Tensor, form: Form, segment: int, block: int | None) -> tuple[int, dict]:
+def _settings(x: Tensor, decay: Tensor | None, form: Form, segment: int, block: int | None) -> tuple[int, dict]:
     """Elements a step, and the kernels' constexprs: none depends on the batch size."""
     steps = min(len(x), segment)
     aligned = (x[0, 0] if x.ndim > 2 else x[0]).numel() % 16 == 0
     return x[0].numel(), {
         "CHARGE": form.charge,
-        "LEARNT": isinstance(decay, Tensor),
+        "LEARNT": decay is not None,
         "SOFT": form.v_reset is None,
         "STRICT": form.strict,
         "STEPS": steps,
         "EVEN": len(x) % steps == 0,
         "ALIGNED": aligned,
-        "BLOCK": block or 32 * WARPS * _elements(x.dtype, steps, aligned),
+        "BLOCK": block or 32 * WARPS * elements(x.dtype, steps, aligned),
     }
 
 
-def _elements(dtype: torch.dtype, steps: int, aligned: bool) -> int:
+def elements(dtype: torch.dtype, steps: int, aligned: bool) -> int:
     """Elements a thread: loads of 16 bytes; of 8 where a long segment in half precision would take the registers."""
     if not aligned:
         return 1
     return 8 if dtype != torch.float32 and steps <= 4 else 4
 
 
-def _scalar(decay: float | Tensor) -> float | Tensor:
-    return decay.detach().float() if isinstance(decay, Tensor) else float(decay)
+def scalar(decay: Tensor | None, form: Form) -> float | Tensor:
+    """The decay as the kernels take it."""
+    return form.decay if decay is None else decay.detach().float()
 
 
 def _resident(x: Tensor) -> int:

@@ -1,98 +1,93 @@
 """Batch norm and integrate-and-fire neuron as one on CUDA: Triton kernels, of which the host side is here.
 
-x is the convolution's output, contiguous [T, B, C, ...], float32 or half precision; the norm's tensors are float32
-[C]; the state is float32. Forward reads x twice (once with known statistics) and writes spikes; backward reads x
-and the spikes' gradient twice (once with known statistics) and writes x's. The normalised tensor never exists.
+x is the convolution's output [T, B, C, ...], in memory as written or with its channels last, float32 or half
+precision; the norm's tensors are float32 [C]; the state is float32. Forward reads x twice (once with known
+statistics) and writes spikes; backward reads x and the spikes' gradient twice (once with known statistics) and writes
+x's. The normalised tensor never exists. An x of one step stands for all steps of a static image.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from st_utils.kernels.cuda import LAUNCH, SEGMENT, SURROGATES, WARPS
-from st_utils.kernels.form import Form
+from st_utils.kernels.cuda import LAUNCH, SEGMENT, WARPS, available, elements, scalar
+from st_utils.kernels.form import Form, Norm
+from st_utils.kernels.layout import empty_steps
+
+__all__ = ["POSITIONS", "available", "backward", "forward", "statistics"]
+POSITIONS = 1, 65535 * 32 * WARPS  # of a plane: a grid's second axis has 65535 programs
 
 
 def statistics(x: Tensor, *, block: int | None = None) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each channel over T, B and positions, float32 [C]."""
     from st_utils.kernels.triton_norm_node import combine, moments
 
-    shape = _Shape(x, block)
-    means, squares = (x.new_empty(shape.planes * shape.parts, dtype=torch.float32) for _ in range(2))
-    mean, var = (x.new_empty(shape.C, dtype=torch.float32) for _ in range(2))
+    shape = _Shape(x, len(x), block)
+    means, squares = (_floats(shape.places, x) for _ in range(2))
+    mean, var = (_floats(shape.C, x) for _ in range(2))
+    cut = {key: shape.settings[key] for key in ("LAST", "ROWS", "COLUMNS")}
     with torch.cuda.device_of(x):
-        moments[shape.grid](x, means, squares, shape.n, shape.T, shape.P, **shape.settings, **LAUNCH)
-        columns = shape.settings["COLUMNS"]
+        moments[shape.grid](x, means, squares, shape.n, shape.T, shape.W, **shape.settings, **LAUNCH)
         combine[(shape.C,)](
-            means, squares, mean, var, shape.B, shape.C, shape.T, shape.P, COLUMNS=columns, BLOCK=256, **LAUNCH
+            means, squares, mean, var, shape.rows, shape.C, shape.T, shape.W, **cut, BLOCK=256, **LAUNCH
         )
     return mean, var
 
 
 def forward(
-    x: Tensor,
-    norm: tuple[Tensor, Tensor, Tensor, Tensor],
-    decay: float | Tensor,
-    form: Form,
-    *,
-    block: int | None = None,
-) -> Tensor:
-    """Spikes, in x's dtype, of the neuron behind y = (x - mean) invstd weight + bias.
+    x: Tensor, norm: Norm, decay: Tensor | None, form: Form, steps: int, *, block: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Spikes of `steps` steps in x's dtype, with the batch's mean and variance if the norm has none (else empty).
 
     Args:
-        norm: mean, invstd, weight, bias, each float32 [C]: of this batch, or running ones.
         decay: as in `cuda.forward`.
         block: elements a program; None fits them to the registers.
     """
-    shape, spikes = _Shape(x, block), torch.empty_like(x)
-    _forward(x, spikes, x, norm, decay, form, shape, mark=False)
-    return spikes
+    mean, var = statistics(x, block=block) if norm.mean is None else (_floats(0, x), _floats(0, x))
+    used = norm._replace(mean=mean, var=var) if norm.mean is None else norm
+    spikes = empty_steps(x, steps)
+    _forward(x, spikes, x, used, decay, form, _Shape(x, steps, block), mark=False)
+    return spikes, mean, var
 
 
 def backward(
     grad: Tensor,
     x: Tensor,
-    norm: tuple[Tensor, Tensor, Tensor, Tensor],
-    decay: float | Tensor,
+    norm: Norm,
+    batch: bool,
+    decay: Tensor | None,
     form: Form,
-    batch_statistics: bool,
     *,
     block: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """dL/dx in x's dtype, dL/d weight and dL/d bias (float32 [C]), dL/d decay (float32; None if a number).
+    """dL/dx in x's dtype, dL/d weight and dL/d bias (float32 [C]), dL/d decay (float32; None where none is learnt).
 
-    `batch_statistics`: the mean and invstd are x's own, and carry gradient.
+    `batch`: the norm's mean and var are the batch's own and carry gradient. `grad` has x's order of axes in memory.
     """
-    shape, grad_x, learnt = _Shape(x, block), torch.empty_like(x), isinstance(decay, Tensor)
-    segmented = len(x) > shape.settings["STEPS"]
-    marks = x
-    if segmented:
-        segments = -(-shape.T // shape.settings["STEPS"])
-        marks = x.new_empty((segments - 1) * shape.n, dtype=torch.float32)
+    shape, grad_x, learnt = _Shape(x, len(grad), block), torch.empty_like(x), decay is not None
+    segments, marks = -(-shape.T // shape.settings["STEPS"]), x
+    if segments > 1:
+        marks = _floats((segments - 1) * shape.n, x)
         _forward(x, x, marks, norm, decay, form, shape, mark=True)
-    sums, products = (x.new_empty(shape.planes * shape.parts, dtype=torch.float32) for _ in range(2))
-    decays = x.new_empty(math.prod(shape.grid) if learnt else 1, dtype=torch.float32)
-    zero = torch.zeros(shape.C, dtype=torch.float32, device=x.device)
+    sums, products = (_floats(shape.places, x) for _ in range(2))
+    decays = _floats(shape.programs, x) if learnt else x
 
-    def launch(mean_dy: Tensor, mean_dyx: Tensor, reduce: bool, write: bool) -> None:
+    def launch(total_dy: Tensor, total_dyz: Tensor, reduce: bool, write: bool) -> None:
         from st_utils.kernels.triton_norm_node import norm_fire_backward
 
-        kind, alpha, beta = SURROGATES[form.surrogate](form.alpha)
         with torch.cuda.device_of(x):
             norm_fire_backward[shape.grid](
-                grad, x, grad_x, marks, sums, products, decays, *norm, mean_dy, mean_dyx, *shape.neuron(decay, form),
-                alpha, beta, REDUCE=reduce, WRITE=write, DETACH=form.detach_reset, SURROGATE=kind,
-                SEGMENTED=segmented, **shape.settings, **_constants(decay, form), **LAUNCH,
+                grad, x, grad_x, marks, sums, products, decays, total_dy, total_dyz, *_norm(norm),
+                *shape.neuron(decay, form), form.alpha, form.beta, float(shape.n // shape.C * shape.T),
+                REDUCE=reduce, WRITE=write, DETACH=form.detach, SURROGATE=form.surrogate, SEGMENTED=segments > 1,
+                **shape.settings, **_constants(decay, form), **LAUNCH,
             )  # fmt: skip
 
-    launch(zero, zero, reduce=True, write=not batch_statistics)
-    grad_bias, grad_weight = (v.view(shape.B, shape.C, shape.parts).sum((0, 2)) for v in (sums, products))
-    if batch_statistics:
-        count = x.numel() // shape.C
-        launch(grad_bias / count, grad_weight / count, reduce=False, write=True)
+    launch(sums, products, reduce=True, write=not batch)  # the totals come of it: there is nothing to read yet
+    grad_bias, grad_weight = (v.view(-1, shape.C, shape.parts).sum((0, 2)) for v in (sums, products))
+    if batch:
+        launch(grad_bias, grad_weight, reduce=False, write=True)
     return grad_x, grad_weight, grad_bias, decays.sum() if learnt else None
 
 
@@ -101,40 +96,57 @@ def _forward(x, spikes, marks, norm, decay, form, shape, mark) -> None:
 
     with torch.cuda.device_of(x):
         norm_fire_forward[shape.grid](
-            x, spikes, marks, *norm, *shape.neuron(decay, form), MARK=mark, **shape.settings,
+            x, spikes, marks, *_norm(norm), *shape.neuron(decay, form), MARK=mark, **shape.settings,
             **_constants(decay, form), **LAUNCH,
         )  # fmt: skip
 
 
-def _constants(decay: float | Tensor, form: Form) -> dict:
-    learnt = isinstance(decay, Tensor)
-    return {"CHARGE": form.charge, "LEARNT": learnt, "SOFT": form.v_reset is None, "STRICT": form.strict}
+def _floats(count: int, x: Tensor) -> Tensor:
+    return torch.empty(count, dtype=torch.float32, device=x.device)
+
+
+def _norm(norm: Norm) -> Norm:
+    """With a weight and a bias, as the kernels' arguments."""
+    if norm.weight is None:
+        norm = norm._replace(weight=torch.ones_like(norm.mean))
+    return norm if norm.bias is not None else norm._replace(bias=torch.zeros_like(norm.mean))
+
+
+def _constants(decay: Tensor | None, form: Form) -> dict:
+    return {"CHARGE": form.charge, "LEARNT": decay is not None, "SOFT": form.v_reset is None, "STRICT": form.strict}
 
 
 class _Shape:
-    """How x [T, B, C, ...] is cut into programs: planes by positions; only P and T shape what is compiled."""
+    """How `steps` steps of x [T, B, C, ...] are cut into tiles: see triton_norm_node.py.
 
-    def __init__(self, x: Tensor, block: int | None):
-        self.T, self.B, self.C = x.shape[:3]
-        self.planes, self.n = self.B * self.C, x[0].numel()
-        self.P = x[0, 0, 0].numel()
-        steps = min(self.T, SEGMENT)
-        wide = 8 if x.dtype != torch.float32 and steps <= 4 else 4
-        block = block or 32 * WARPS * (wide if self.P % 16 == 0 else 1)
-        columns = min(1 << (self.P - 1).bit_length(), block)
+    What is compiled depends on the positions of a plane, on T, and with the channels last on C; never on B.
+    """
+
+    def __init__(self, x: Tensor, steps: int, block: int | None):
+        last = not x.is_contiguous()
+        self.T, (self.B, self.C), self.n = steps, x.shape[1:3], x[0].numel()
+        self.W = self.C if last else x[0, 0, 0].numel()
+        self.rows = self.n // self.W
+        unrolled, aligned = min(self.T, SEGMENT), self.W % 16 == 0
+        block = block or 32 * WARPS * elements(x.dtype, unrolled, aligned)
+        # Channels last: few columns, so that a tile has many rows and there are few sums.
+        columns = min(1 << (self.W - 1).bit_length(), 32 if last else block)
         rows = block // columns
-        self.parts = -(-self.P // columns)
-        self.grid = (-(-self.planes // rows), self.parts)
+        self.grid = (-(-self.rows // rows), -(-self.W // columns))
+        self.programs = self.grid[0] * self.grid[1]
+        self.parts = 1 if last else self.grid[1]  # tiles of a row that have sums of the same channel
+        self.places = self.grid[0] * self.C if last else self.rows * self.parts
         self.settings = {
-            "STEPS": steps,
-            "EVEN": self.T % steps == 0,
-            "ALIGNED": self.P % 16 == 0,
-            "EXACT": self.P % columns == 0,
+            "LAST": last,
+            "STATIC": len(x) != steps,
+            "STEPS": unrolled,
+            "EVEN": self.T % unrolled == 0,
+            "ALIGNED": aligned,
+            "EXACT": self.W % columns == 0,
             "ROWS": rows,
             "COLUMNS": columns,
         }
 
-    def neuron(self, decay: float | Tensor, form: Form) -> tuple:
+    def neuron(self, decay: Tensor | None, form: Form) -> tuple:
         """The kernels' arguments from `decay` to `reset`."""
-        given = decay.detach().float() if isinstance(decay, Tensor) else float(decay)
-        return given, self.n, self.C, self.T, self.P, form.threshold, form.v_reset or 0.0
+        return scalar(decay, form), self.n, self.C, self.T, self.W, form.threshold, form.v_reset or 0.0

@@ -16,6 +16,7 @@ struct Form {
     float threshold, v_reset, alpha, beta, decay;
 };
 enum Charge { IF, DECAY, PLAIN };
+enum Detach { NOTHING, RESET, MEMBRANE };
 enum DType { FLOAT32, FLOAT16, BFLOAT16 };
 using Surrogate = void (*)(const float *h, float *derivative, int64_t n, const Form &form);
 
@@ -35,26 +36,34 @@ inline float madd(float a, float b, float c) {
 #endif
 }
 
-// e^x for x <= 0, relative error below 2e-7; e^-87 below -87. Cody and Waite's reduction, Taylor's sum to degree 6.
-inline float exp_negative(float x) {
+// 2^x for x <= 0, relative error below 2e-7; 2^-125 below -125. With the polynomial of degree 5 that is nearest to 2^r,
+// relatively, on |r| <= 1/2.
+inline float exp2_negative(float x) {
     const float shifter = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-    const float clamped = x < -87.0f ? -87.0f : x;
-    const float shifted = madd(clamped, 1.44269504f, shifter);
-    const float power = shifted - shifter;
-    const float r = madd(power, 2.12194440e-4f, madd(power, -0.693359375f, clamped));
-    float p = madd(1.0f / 720, r, 1.0f / 120);
-    p = madd(p, r, 1.0f / 24);
-    p = madd(p, r, 1.0f / 6);
-    p = madd(p, r, 0.5f);
+    const float clamped = x < -125.0f ? -125.0f : x;
+    const float shifted = clamped + shifter, r = clamped - (shifted - shifter);
+    float p = madd(0.00132645908f, r, 0.00967161917f);
+    p = madd(p, r, 0.0555073503f);
+    p = madd(p, r, 0.240222405f);
+    p = madd(p, r, 0.693146976f);
     p = madd(p, r, 1.0f);
-    p = madd(p, r, 1.0f);
-    return p * bits<float>((bits<int32_t>(shifted) - bits<int32_t>(shifter) + 127) << 23);
+    return bits<float>(bits<uint32_t>(p) + (bits<uint32_t>(shifted) << 23));  // adds the integer to the exponent
 }
 
-// The logistic function's derivative at x.
-inline float logistic_slope(float x) {
-    const float e = exp_negative(-std::fabs(x)), w = 1.0f + e;
-    return e / (w * w);
+// e^x for x <= 0; its relative error grows with |x|, by half a unit in the last place of x.
+inline float exp_negative(float x) { return exp2_negative(1.44269504f * x); }
+
+// a s (1 - s), where s is the logistic function at a u.
+inline float logistic_slope(float a, float u) {
+    const float e = exp2_negative(-1.44269504f * a * std::fabs(u)), w = 1.0f + e;
+    return a * e / (w * w);
+}
+
+// cos(w) + cos(3 w) + ... of n - 1 terms.
+inline float sum_of_cosines(float w, int n) {
+    float sum = 0.0f;
+    for (int i = 1; i < n; i++) sum += std::cos(float(2 * i - 1) * w);
+    return sum;
 }
 
 // -- surrogates: d spike / d u, one line each. Python finds them by name. -------------------------
@@ -198,6 +207,8 @@ void back_row(const float *__restrict h, const float *__restrict derivative, con
             decays[i] += double(gh * (C == DECAY ? x[i] - above_rest : -above_rest));
         }
     }
+    if (f.detach == MEMBRANE)  // no way from a step back to the one before
+        for (int64_t i = 0; i < n; i++) carry[i] = 0.0f;
 }
 
 // The membrane after a step from the one before firing.

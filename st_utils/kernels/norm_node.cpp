@@ -2,11 +2,11 @@
 //
 // A few channels at a time are gathered into a cache, as float32 [T, B * L] each: statistics, then normalise,
 // integrate and fire; so x is read once from memory and the spikes are written once. The way back recomputes
-// from x in the same manner.
+// from x in the same manner. With `once`, x and its gradient are [B, C, L] and stand for all T steps alike.
 #include "neuron.h"
 
 struct Shape {
-    int64_t steps, batch, channels, length;
+    int64_t steps, batch, channels, length, once;
 };
 
 namespace {
@@ -28,18 +28,19 @@ struct Room {  // what a thread works in
           y(p.block * (back ? s.steps : 1)), v(p.block), carry(p.block), derivative(p.block), out(p.block), decays(p.block) {}
 };
 
-// Channels c to c + group of x into `room`, each [T, B * L], as float32; and back again.
-void gather(const void *x, int dtype, const Shape &s, const Plan &p, int64_t c, int64_t group, float *room) {
+// Channels c to c + group of x, whose `rows` are those of all T steps or of one, into `room`, each [T, B * L], float32.
+void gather(const void *x, int dtype, const Shape &s, const Plan &p, int64_t c, int64_t group, int64_t rows, float *room) {
     for (int64_t row = 0; row < s.steps * s.batch; row++)
         for (int64_t g = 0; g < group; g++) {
             float *to = room + g * p.count + row * s.length;
-            const float *from = load(x, dtype, (row * s.channels + c + g) * s.length, s.length, to);
+            const float *from = load(x, dtype, (row % rows * s.channels + c + g) * s.length, s.length, to);
             if (from != to) std::memcpy(to, from, sizeof(float) * s.length);
         }
 }
 
-void scatter(const float *room, void *x, int dtype, const Shape &s, const Plan &p, int64_t c, int64_t group) {
-    for (int64_t row = 0; row < s.steps * s.batch; row++)
+// And back again.
+void scatter(const float *room, void *x, int dtype, const Shape &s, const Plan &p, int64_t c, int64_t group, int64_t rows) {
+    for (int64_t row = 0; row < rows; row++)
         for (int64_t g = 0; g < group; g++) {
             const float *from = room + g * p.count + row * s.length;
             const int64_t at = (row * s.channels + c + g) * s.length;
@@ -164,13 +165,14 @@ extern "C" void zoo_norm_forward(int dtype, const void *x, void *spikes, const S
     const Shape s = *shape;
     const Plan p(s);
     const Step step = step_of<false>(*form);
+    const int64_t rows = s.batch * (s.once ? 1 : s.steps);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         Room room(s, p, false);
 #pragma omp for schedule(dynamic, share(p.groups(s), threads))
         for (int64_t k = 0; k < p.groups(s); k++) {
             const int64_t first = k * p.group, group = s.channels - first < p.group ? s.channels - first : p.group;
-            gather(x, dtype, s, p, first, group, room.x.data());
+            gather(x, dtype, s, p, first, group, rows, room.x.data());
             for (int64_t c = first; c < first + group; c++) {
                 float *channel = &room.x[(c - first) * p.count];
                 if (training) {
@@ -182,7 +184,7 @@ extern "C" void zoo_norm_forward(int dtype, const void *x, void *spikes, const S
                 const double shift = (bias ? bias[c] : 0.0) - double(mean[c]) * scale;
                 fire_channel(room, step, channel, s, p, float(scale), float(shift), *form);
             }
-            scatter(room.x.data(), spikes, dtype, s, p, first, group);
+            scatter(room.x.data(), spikes, dtype, s, p, first, group, s.steps * s.batch);
         }
     }
 }
@@ -195,6 +197,7 @@ extern "C" double zoo_norm_backward(int dtype, const void *grad, const void *x, 
     const Shape s = *shape;
     const Plan p(s);
     const Way way = {step_of<true>(*form), back_of(*form, learn), surrogate, learn != 0};
+    const int64_t rows = s.batch * (s.once ? 1 : s.steps);
     std::vector<double> decays(s.channels);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
@@ -202,8 +205,8 @@ extern "C" double zoo_norm_backward(int dtype, const void *grad, const void *x, 
 #pragma omp for schedule(dynamic, share(p.groups(s), threads))
         for (int64_t k = 0; k < p.groups(s); k++) {
             const int64_t first = k * p.group, group = s.channels - first < p.group ? s.channels - first : p.group;
-            gather(x, dtype, s, p, first, group, room.x.data());
-            gather(grad, dtype, s, p, first, group, room.grad.data());
+            gather(x, dtype, s, p, first, group, rows, room.x.data());
+            gather(grad, dtype, s, p, first, group, s.steps * s.batch, room.grad.data());
             for (int64_t c = first; c < first + group; c++) {
                 float *channel = &room.x[(c - first) * p.count], *back = &room.grad[(c - first) * p.count];
                 const double inverse = 1.0 / std::sqrt(double(var[c]) + eps), scale = (weight ? weight[c] : 1.0) * inverse;
@@ -215,8 +218,9 @@ extern "C" double zoo_norm_backward(int dtype, const void *grad, const void *x, 
                 const float along = training ? float(sums.of_grad / p.count) : 0.0f;
                 const float across = training ? float(sums.of_product * inverse * inverse / p.count) : 0.0f;
                 back_through_norm(channel, back, p.count, float(scale), mean[c], along, across);
+                for (int64_t i = rows * s.length; i < p.count; i++) back[i % p.neurons] += back[i];  // of all steps
             }
-            scatter(room.grad.data(), gx, dtype, s, p, first, group);
+            scatter(room.grad.data(), gx, dtype, s, p, first, group, rows);
         }
     }
     double sum = 0.0;

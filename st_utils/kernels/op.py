@@ -9,14 +9,14 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from functools import cache
+from functools import cache, lru_cache
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from st_utils.errors import UserError
-from st_utils.kernels.form import Form
+from st_utils.kernels.form import Form, read, written
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # A backend's module here, and the kind of device that `auto` gives it to.
@@ -30,8 +30,12 @@ def integrate_and_fire(x: Tensor, decay: Tensor | float, form: Form, backend: st
 
     `backend` is what `backend_for` said; the decay gets a gradient where it is a tensor (no axes).
     """
-    learnt = isinstance(decay, Tensor)
-    return _fire(x, decay if learnt else None, 0.0 if learnt else decay, *form, backend)
+    return _fire(x, *arguments(decay, form), backend)
+
+
+def arguments(decay: Tensor | float, form: Form) -> tuple[Tensor | None, str]:
+    """A neuron as an op takes it: its decay where that is learnt, and all else in a string."""
+    return (decay, _text(0.0, *form)) if isinstance(decay, Tensor) else (None, _text(decay, *form))
 
 
 def backend_for(x: Tensor, form: Form | None, backend: str) -> str | None:
@@ -49,17 +53,23 @@ def backend_for(x: Tensor, form: Form | None, backend: str) -> str | None:
     return chosen if chosen and _usable(chosen, x.dtype, *form) else None
 
 
+# Constants to torch.compile, which looks past a cache.
+@torch.compiler.assume_constant_result
+def _text(decay: float, *form: object) -> str:
+    return written(Form(*form)._replace(decay=decay))
+
+
 @torch.compiler.assume_constant_result
 def _usable(backend: str, dtype: torch.dtype, *form: object) -> bool:
-    """Whether the backend is there and computes this; a constant to torch.compile, which looks past a cache."""
+    """Whether the backend is there and computes this."""
     return _check(backend, dtype, Form(*form))
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _check(backend: str, dtype: torch.dtype, form: Form) -> bool:
     if not _available(backend):
         return False
-    supported = _module(backend).supports(dtype, form)
+    supported = kernels(backend).supports(dtype, form)
     if not supported:
         log.info("backend %s has no kernel for %s in %s: plain torch takes its place", backend, form, dtype)
     return supported
@@ -67,7 +77,7 @@ def _check(backend: str, dtype: torch.dtype, form: Form) -> bool:
 
 @cache
 def _available(backend: str) -> bool:
-    if there := _module(backend).available():
+    if there := kernels(backend).available():
         log.info("neurons run in the %s backend", backend)
     else:
         log.warning("backend %s is not available: plain torch takes its place", backend)
@@ -75,8 +85,9 @@ def _available(backend: str) -> bool:
 
 
 @cache
-def _module(backend: str) -> ModuleType:
-    return importlib.import_module(f"st_utils.kernels.{MODULES[backend]}")
+def kernels(backend: str, of: str = "") -> ModuleType:
+    """The module with a backend's kernels of the neuron, or with `of="_norm_node"` of norm and neuron."""
+    return importlib.import_module(f"st_utils.kernels.{MODULES[backend]}{of}")
 
 
 def steps_outermost(x: Tensor) -> bool:
@@ -85,8 +96,18 @@ def steps_outermost(x: Tensor) -> bool:
     return x.is_contiguous() or (x.stride(0) == inner and torch.ops.aten.is_non_overlapping_and_dense(x[0]))
 
 
+def no_second_derivative(_ctx, *_grads: Tensor) -> None:
+    """The gradient of an op that is a gradient. Raises UserError."""
+    raise UserError("the fused neurons have no second derivative: build the node with backend=torch")
+
+
 def _dense(x: Tensor) -> Tensor:
-    return x if steps_outermost(x) else x.contiguous()
+    """x with its steps outermost in memory: as it is, in the order of its first step, or contiguous."""
+    if steps_outermost(x):
+        return x
+    if not torch.ops.aten.is_non_overlapping_and_dense(x[0]):
+        return x.contiguous()
+    return x.new_empty_strided(x.shape, (x[0].numel(), *x.stride()[1:])).copy_(x)
 
 
 def _like(x: Tensor, other: Tensor) -> Tensor:
@@ -95,68 +116,37 @@ def _like(x: Tensor, other: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("zoo::integrate_and_fire", mutates_args=())
-def _fire(
-    x: Tensor,
-    decay: Tensor | None,
-    constant_decay: float,
-    charge: str,
-    threshold: float,
-    v_reset: float | None,
-    detach_reset: bool,
-    surrogate: str,
-    alpha: float,
-    strict: bool,
-    beta: float,
-    backend: str,
-) -> Tensor:
-    form = Form(charge, threshold, v_reset, detach_reset, surrogate, alpha, strict, beta)
-    return _module(backend).forward(_dense(x), constant_decay if decay is None else decay, form)
+def _fire(x: Tensor, decay: Tensor | None, form: str, backend: str) -> Tensor:
+    return kernels(backend).forward(_dense(x), decay, read(form))
 
 
 @_fire.register_fake
-def _(x: Tensor, *_args) -> Tensor:
+def _(x: Tensor, decay: Tensor | None, form: str, backend: str) -> Tensor:
     return torch.empty_like(_dense(x))
 
 
 @torch.library.custom_op("zoo::integrate_and_fire_backward", mutates_args=())
-def _fire_backward(
-    grad: Tensor,
-    x: Tensor,
-    decay: Tensor | None,
-    constant_decay: float,
-    charge: str,
-    threshold: float,
-    v_reset: float | None,
-    detach_reset: bool,
-    surrogate: str,
-    alpha: float,
-    strict: bool,
-    beta: float,
-    backend: str,
-) -> tuple[Tensor, Tensor]:
-    form = Form(charge, threshold, v_reset, detach_reset, surrogate, alpha, strict, beta)
+def _fire_backward(grad: Tensor, x: Tensor, decay: Tensor | None, form: str, backend: str) -> tuple[Tensor, Tensor]:
     x = _dense(x)
-    grad = _like(grad, x)
-    grad_x, grad_decay = _module(backend).backward(grad, x, constant_decay if decay is None else decay, form)
+    grad_x, grad_decay = kernels(backend).backward(_like(grad, x), x, decay, read(form))
     return grad_x, x.new_empty(0, dtype=torch.float32) if grad_decay is None else grad_decay
 
 
 @_fire_backward.register_fake
-def _(grad: Tensor, x: Tensor, decay: Tensor | None, *_args) -> tuple[Tensor, Tensor]:
+def _(grad: Tensor, x: Tensor, decay: Tensor | None, form: str, backend: str) -> tuple[Tensor, Tensor]:
     return torch.empty_like(_dense(x)), x.new_empty(0 if decay is None else (), dtype=torch.float32)
 
 
 def _save(ctx, inputs: tuple, output: Tensor) -> None:
-    x, decay, *ctx.settings = inputs
+    x, decay, ctx.form, ctx.backend = inputs
     ctx.save_for_backward(x, decay)
 
 
-def _differentiate(ctx, grad: Tensor) -> tuple:
+def _differentiate(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, decay = ctx.saved_tensors
-    grad_x, grad_decay = _fire_backward(grad, x, decay, *ctx.settings)
-    if decay is None:
-        grad_decay = None
-    return grad_x, grad_decay, *[None] * len(ctx.settings)
+    grad_x, grad_decay = _fire_backward(grad, x, decay, ctx.form, ctx.backend)
+    return grad_x, None if decay is None else grad_decay, None, None
 
 
 _fire.register_autograd(_differentiate, setup_context=_save)
+_fire_backward.register_autograd(no_second_derivative)

@@ -9,8 +9,8 @@ multiply-adds, so that the spikes are the definition's bit for bit.
 
 N and T are run-time numbers: a new batch size compiles nothing. Constexprs:
 CHARGE "if" | "decay" | "plain"; LEARNT: `decay` points at a float32 instead of being one; SOFT: soft reset;
-DETACH: no gradient through the reset; STRICT: fire above the threshold, not at it; EVEN: STEPS divides T;
-ALIGNED: 16 divides N (the caller decides by the shape of a sample, not by the batch).
+DETACH "nothing" | "reset" | "membrane": what carries no gradient; STRICT: fire above the threshold, not at it;
+EVEN: STEPS divides T; ALIGNED: 16 divides N (the caller decides by the shape of a sample, not by the batch).
 """
 
 import triton
@@ -48,37 +48,52 @@ def after(h, s, threshold, reset, SOFT: tl.constexpr):
 
 
 @triton.jit
+def logistic_slope(u, alpha):
+    """alpha s (1 - s) with s = sigmoid(alpha u)."""
+    e = tl.exp(-alpha * tl.abs(u))
+    return alpha * e / ((1.0 + e) * (1.0 + e))
+
+
+@triton.jit
 def surrogate(u, alpha, beta, SURROGATE: tl.constexpr):
-    """d spike / d u; `cuda.SURROGATES` says which shape and which two numbers a neuron's surrogate is."""
+    """d spike / d u: one of `form.SHAPES` with its numbers."""
     far = tl.abs(u)
     if SURROGATE == "sigmoid":
-        e = tl.exp(-alpha * far)
-        return alpha * e / ((1.0 + e) * (1.0 + e))
-    elif SURROGATE == "atan":  # noqa: RET505
+        return logistic_slope(u, alpha)
+    elif SURROGATE == "cauchy":  # noqa: RET505
         return alpha / (1.0 + (beta * u) * (beta * u))
     elif SURROGATE == "triangle":
         return tl.maximum(alpha - beta * far, 0.0, propagate_nan=tl.PropagateNan.ALL)
     elif SURROGATE == "box":
         return alpha * (far < beta).to(tl.float32)
+    elif SURROGATE == "plateau":
+        return tl.where(far < alpha, 0.5 / alpha, beta)
     elif SURROGATE == "exponential":
         return alpha * tl.exp(-beta * far)
     elif SURROGATE == "gaussian":
         return alpha * tl.exp(-(beta * u) * (beta * u))
-    elif SURROGATE == "soft sign":
+    elif SURROGATE == "soft_sign":
         return alpha / ((1.0 + beta * far) * (1.0 + beta * far))
     elif SURROGATE == "hyperbola":
         return alpha / (beta + far)
+    elif SURROGATE == "capped_hyperbola":
+        return tl.minimum(1.0 / far, alpha, propagate_nan=tl.PropagateNan.ALL)
     elif SURROGATE == "power":
         return tl.exp(-alpha * tl.log(1.0 + beta * far))
-    elif SURROGATE == "capped hyperbola":
-        return tl.minimum(1.0 / far, alpha, propagate_nan=tl.PropagateNan.ALL)
-    elif SURROGATE == "log tail":
+    elif SURROGATE == "log_tail":
         return tl.where(u > 0, 1.0 / tl.maximum(u, 1.0, propagate_nan=tl.PropagateNan.ALL), alpha)
-    elif SURROGATE == "step":
+    elif SURROGATE == "above":
         return alpha * (u > 0).to(tl.float32)
+    elif SURROGATE == "slopes":
+        return tl.where(u >= 0, alpha, beta)
+    elif SURROGATE == "s2nn":
+        return tl.where(u < 0, logistic_slope(u, alpha), beta / (1.0 + u))
     else:
-        tl.static_assert(SURROGATE == "constant", "no surrogate of this shape")
-        return tl.zeros_like(u) + alpha
+        tl.static_assert(SURROGATE == "fourier", "no surrogate of this shape")
+        total = tl.zeros_like(u)
+        for i in range(1, tl.cast(alpha, tl.int32)):
+            total += tl.cos(tl.cast(2 * i - 1, tl.float32) * (beta * u))
+        return beta * 0.636619772 * total  # 2 / pi
 
 
 @triton.jit
@@ -91,12 +106,16 @@ def within(t, T, n, EVEN: tl.constexpr):
 
 
 @triton.jit
-def load_steps(x, start, T, n, lanes, STEPS: tl.constexpr, EVEN: tl.constexpr):
-    """STEPS rows from `start` on, as float32, zeros past T: all loads are in flight before the first is used."""
+def load_steps(x, start, T, n, lanes, STATIC: tl.constexpr, STEPS: tl.constexpr, EVEN: tl.constexpr):
+    """STEPS rows from `start` on, as float32, zeros past T: all loads are in flight before the first is used.
+
+    STATIC: each is the only row of x.
+    """
     rows = ()
     for k in tl.static_range(STEPS):
         inside = lanes < within(start + k, T, n, EVEN)
-        rows += (tl.load(x + (start + k) * n + lanes, mask=inside, other=0.0).to(tl.float32),)
+        row = x if STATIC else x + (start + k) * n
+        rows += (tl.load(row + lanes, mask=inside, other=0.0).to(tl.float32),)
     return rows
 
 
@@ -114,7 +133,7 @@ def fire_forward(
     lanes = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     v = tl.zeros([BLOCK], tl.float32) + reset
     for start in range(0, T, STEPS):
-        rows = load_steps(x, start, T, n, lanes, STEPS, EVEN)
+        rows = load_steps(x, start, T, n, lanes, False, STEPS, EVEN)
         for k in tl.static_range(STEPS):
             h = charge(v, rows[k], d, reset, CHARGE)
             s = fire(h, threshold, STRICT)
@@ -130,7 +149,7 @@ def checkpoint(
 ):  # fmt: skip
     """Write the membrane potential at the end of every segment but the last: scratch [segments - 1, BLOCK]."""
     for start in range(0, T - STEPS, STEPS):
-        rows = load_steps(x, start, T, n, lanes, STEPS, True)
+        rows = load_steps(x, start, T, n, lanes, False, STEPS, True)
         for k in tl.static_range(STEPS):
             h = charge(v, rows[k], d, reset, CHARGE)
             v = after(h, fire(h, threshold, STRICT), threshold, reset, SOFT)
@@ -149,8 +168,20 @@ def gradient(
     else:
         kept = (1.0 - fire(h, threshold, STRICT)) * dv
         by_reset = (reset - h) * dv
-    through = grad if DETACH else grad + tl.where(last, 0.0, by_reset)  # the last step's reset is not used
+    # The last step's reset is not used.
+    through = grad + tl.where(last, 0.0, by_reset) if DETACH == "nothing" else grad
     return through * surrogate(h - threshold, alpha, beta, SURROGATE) + kept
+
+
+@triton.jit
+def before(dh, d, CHARGE: tl.constexpr, DETACH: tl.constexpr):
+    """dL/dv before a step from dL/dh."""
+    if DETACH == "membrane":
+        return tl.zeros_like(dh)
+    elif CHARGE == "if":  # noqa: RET505
+        return dh
+    else:
+        return dh - dh * d
 
 
 @triton.jit
@@ -160,8 +191,8 @@ def segment_backward(
     SURROGATE: tl.constexpr, STEPS: tl.constexpr, EVEN: tl.constexpr,
 ):  # fmt: skip
     """One segment, from v before it and dv after it, to dv before it and `total` with its share of dL/d decay."""
-    rows = load_steps(x, start, T, n, lanes, STEPS, EVEN)
-    grads = load_steps(grad, start, T, n, lanes, STEPS, EVEN)
+    rows = load_steps(x, start, T, n, lanes, False, STEPS, EVEN)
+    grads = load_steps(grad, start, T, n, lanes, False, STEPS, EVEN)
     hs = ()
     slopes = ()  # dh / d decay
     for k in tl.static_range(STEPS):
@@ -181,7 +212,7 @@ def segment_backward(
         dx = dh * d if CHARGE == "decay" else dh
         inside = lanes < within(t, T, n, EVEN)
         tl.store(grad_x + t * n + lanes, dx.to(grad_x.dtype.element_ty), mask=inside)
-        dv = dh if CHARGE == "if" else dh - dh * d
+        dv = before(dh, d, CHARGE, DETACH)
     return dv, total
 
 

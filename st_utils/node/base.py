@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from registry import Spec, create, entry, parse
+from st_utils.errors import UserError
 from st_utils.kernels.form import Form
 from st_utils.kernels.op import backend_for, integrate_and_fire
 
@@ -18,35 +21,46 @@ Backend = Literal["auto", "torch", "cpu", "triton"]
 class Node(nn.Module):
     """A neuron layer: `[T, ...]` input currents -> `[T, ...]` spikes of the same dtype.
 
-    It starts each call at rest and keeps nothing between calls. Under half precision the membrane potential
-    is float32.
+    It starts each call at rest and keeps nothing between calls. Under half precision, and under autocast, the
+    membrane potential is float32.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype in HALF:
-            with torch.autocast(x.device.type, enabled=False):
-                return self.fire(x.float()).to(x.dtype)
-        return self.fire(x)
+        with no_autocast(x.device.type):
+            return self.fire(x.float()).to(x.dtype) if x.dtype in HALF else self.fire(x)
 
     def fire(self, x: Tensor) -> Tensor:
         """Spikes of float32 or float64 input currents, `[T, ...]` -> `[T, ...]`."""
         raise NotImplementedError
 
 
+def no_autocast(device: str) -> contextlib.AbstractContextManager:
+    """Operations in their inputs' own precision, on a kind of device that knows autocast and on one that doesn't."""
+    known = torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if known else contextlib.nullcontext()
+
+
+def check_steps(node: str, step: int, x: Tensor) -> None:
+    """Raises UserError where an input `[T, ...]` has not the steps that the neuron's parameters are for."""
+    if len(x) != step:
+        raise UserError(f"{node} was built for step={step} and got {len(x)} time steps: build it with step={len(x)}")
+
+
 class IntegrateAndFire(Node):
     """The neurons that charge, fire and reset: h = charge(v, x), s = step(h - threshold), v = reset(h, s).
 
     Hard reset: v = (1 - s) h + s v_reset. Soft reset (`v_reset=none`): v = h - s threshold. With
-    `detach_reset` the s of the reset carries no gradient. This loop in plain torch, `fire`, is the definition
-    that every other backend is compared with. `charge_form` is the `Form.charge` that a class computes, if any:
-    a class that changes the arithmetic and names none runs in plain torch.
+    `detach_reset` the s of the reset carries no gradient; with `detach_membrane` no v does, so that none goes back
+    from step to step (BrainCog's mem_detach). This loop in plain torch, `fire`, is the definition that every other
+    backend is compared with. `charge_form` is the `Form.charge` that a class computes, if any: a class that changes
+    the arithmetic and names none runs in plain torch.
     """
 
     charge_form: str | None = None
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        if {"charge", "reset", "fire"} & vars(cls).keys() and "charge_form" not in vars(cls):
+        if {"charge", "reset", "fire", "run"} & vars(cls).keys() and "charge_form" not in vars(cls):
             cls.charge_form = None
 
     def __init__(
@@ -56,9 +70,11 @@ class IntegrateAndFire(Node):
         detach_reset: bool,
         surrogate: str,
         backend: Backend,
+        detach_membrane: bool = False,
     ):
         super().__init__()
-        self.threshold, self.v_reset, self.detach_reset, self.backend = threshold, v_reset, detach_reset, backend
+        self.threshold, self.v_reset, self.backend = threshold, v_reset, backend
+        self.detach_reset, self.detach_membrane = detach_reset, detach_membrane
         self.surrogate = create("surrogate", surrogate)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,9 +88,10 @@ class IntegrateAndFire(Node):
         s = self.surrogate
         if self.charge_form is None or s.kernel is None:
             return None
-        settings = float(self.threshold), self.v_reset, self.detach_reset
         alpha, beta = s.kernel_numbers()
-        return Form(self.charge_form, *settings, s.kernel, alpha, s.strict, beta)
+        detach = "membrane" if self.detach_membrane else "reset" if self.detach_reset else "nothing"
+        settings = float(self.threshold), self.v_reset, detach
+        return Form(self.charge_form, *settings, s.kernel, float(alpha), s.strict, float(beta))
 
     def decay(self) -> Tensor | float:
         """What of the membrane's way to rest a step takes; a tensor without axes where it is learnt."""
@@ -85,14 +102,21 @@ class IntegrateAndFire(Node):
         raise NotImplementedError
 
     def fire(self, x: Tensor) -> Tensor:
+        return torch.stack([spikes for spikes, _ in self.run(x)])
+
+    def potential(self, x: Tensor) -> Tensor:
+        """The membrane potential after each step's reset, `[T, ...]` -> the same."""
+        return torch.stack([v for _, v in self.run(x)])
+
+    def run(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each step's spikes and the membrane potential after its reset."""
         v: Tensor | float = self.v_reset or 0.0
-        spikes = []
         for current in x:
             h = self.charge(v, current)
             s = self.surrogate.spike(h - self.threshold)
             v = self.reset(h, s.detach() if self.detach_reset else s)
-            spikes.append(s)
-        return torch.stack(spikes)
+            v = v.detach() if self.detach_membrane else v
+            yield s, v
 
     def reset(self, h: Tensor, s: Tensor) -> Tensor:
         if self.v_reset is None:
@@ -101,6 +125,26 @@ class IntegrateAndFire(Node):
 
     def extra_repr(self) -> str:
         return f"threshold={self.threshold}, v_reset={self.v_reset}, surrogate={self.surrogate.spec}"
+
+
+class StepByStep:
+    """A node for one sequence that is given a step at a time, where its input depends on spikes before.
+
+    Call it with `[...]` of one step after another, `steps` times. As nodes take whole sequences, what came is kept and
+    run again with what comes now, at half of `steps` times the work: exact, gradients included, for any causal neuron.
+    One that was built for so many steps (`psn`) sees zeros in those to come. Hooks of the node see the last run, which
+    has every step.
+    """
+
+    def __init__(self, node: nn.Module, steps: int):
+        self.node, self.steps, self.past = node, steps, []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.past.append(x)
+        now = len(self.past)
+        to_come = [torch.zeros_like(x)] * (self.steps - now) if hasattr(self.node, "step") else []
+        run = self.node if now == self.steps else self.node.forward
+        return run(torch.stack(self.past + to_come))[now - 1]
 
 
 def build_node(node: str | Spec, step: int, channel: int | None = None, **settings: float) -> nn.Module:

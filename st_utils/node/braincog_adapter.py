@@ -1,39 +1,28 @@
-"""BrainCog's neurons as nodes here, this project's in BrainCog's networks, and every BrainCog import.
+"""BrainCog's neurons as nodes here, and this project's in BrainCog's networks.
 
 `braincog.LIFNode(tau=2.0)` is BrainCog's own class, unchanged, run over the time axis. Every neuron class
 that BrainCog has is listed; one that can't be a layer says why when it is built (`REFUSED`). The other way
 round, `SEWResNet(..., node_type=braincog_node("plif(tau=2.0)"))` in BrainCog.
 
-BrainCog takes seconds to import, so nothing of it is before a neuron is asked for; listing reads its files.
 Source: BrainCog, github.com/BrainCog-X/Brain-Cog, checked with 0.2.7.19.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
-import importlib
-import importlib.util
 import inspect
 import math
-import random
 import re
-import sys
-import types
-import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from registry import Spec, create, entry, parse, register
+from st_utils.braincog import PREFIX, VERSION, import_braincog, sources
 from st_utils.errors import UserError
-
-PREFIX = "braincog."
-VERSION = "0.2.7.19"
 
 # What each class computes and the arguments it reads. BrainCog takes more and ignores it (LIFNode's dt,
 # IzhNode's tau): those are unknown arguments here. v_reset is where the membrane starts, as in BrainCog: a
@@ -93,50 +82,11 @@ _DEFAULTS = {"mem_detach": False, "channel": None, "alpha": None, "surrogate": N
 _DEFAULTS |= {"a": 0.02, "b": 0.2, "c": -55.0, "d": -2.0, "log_alpha": math.log(2), "log_beta": math.log(6)}
 
 
-# -- importing ---------------------------------------------------------------------------------------------
-@contextlib.contextmanager
-def _importing() -> Iterator[None]:
-    """For BrainCog's import alone, a stand-in for `imp`: dv needs it, and Python 3.12 has dropped it.
-
-    Python's random state and warning filters, which the import changes, are put back.
-    """
-    state, stand_in = random.getstate(), None
-    if sys.version_info >= (3, 12) and "imp" not in sys.modules and importlib.util.find_spec("imp") is None:
-        stand_in = sys.modules["imp"] = types.ModuleType("imp")
-        stand_in.find_module = importlib.import_module  # dv asks whether numpy is there: ImportError says no
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        random.setstate(state)
-        if stand_in is not None:
-            sys.modules.pop("imp", None)
-
-
-def import_braincog(path: str) -> types.ModuleType:
-    """The module `braincog.<path>`. Raises UserError when BrainCog is not installed or does not import."""
-    name = PREFIX + path
-    if name in sys.modules:
-        return sys.modules[name]
-    try:
-        with _importing():
-            return importlib.import_module(name)
-    except Exception as error:  # missing, or one of its many dependencies is or does not fit
-        reason = str(error).split("\n", 1)[0]
-        raise UserError(f"{name} can't be imported ({reason}): pip install braincog=={VERSION}") from error
-
-
 @functools.cache
 def _places() -> dict[str, str]:
     """Neuron classes -> modules, from the installed files: classes named *Node and those derived from one."""
-    found = importlib.util.find_spec("braincog")
-    root = Path(next(iter(found.submodule_search_locations))) if found else None
-    files = [f for part in ("base", "model_zoo") for f in sorted((root / part).rglob("*.py"))] if root else []
     classes: dict[str, tuple[list[str], str]] = {}
-    for file in files:
-        module = ".".join(file.relative_to(root).with_suffix("").parts)
-        text = file.read_text(encoding="utf-8")
+    for module, text in sources("base", "model_zoo").items():
         for name, bases in re.findall(r"^class\s+(\w+)\s*\(([^)]*)\)", text, flags=re.MULTILINE):
             classes.setdefault(name, (re.findall(r"\w+", bases), module))
 
@@ -295,6 +245,7 @@ _TAKEN = ("step", "threshold", "tau")
 _SHAPING = ("step", "layer_by_layer", "n_groups", "requires_fp")
 _FOREIGN = {"act_fun": None, "v_reset": 0.0, "dt": 1.0, "mem_detach": False, "sigmoid_thres": False}
 _FOREIGN |= {"requires_thres_grad": False, "requires_mem": False}
+_OURS = {"act_fun": "surrogate", "mem_detach": "detach_membrane"}  # what they are called in our specs
 
 
 class _ZooNode:
@@ -304,7 +255,7 @@ class _ZooNode:
 
     def __init__(self, **settings: Any) -> None:
         for key, neutral in _FOREIGN.items():
-            said = "surrogate" if key == "act_fun" else key
+            said = _OURS.get(key, key)
             if settings.get(key, neutral) != neutral and said not in self.node_spec.args:
                 raise UserError(f"{self._call()} takes no {key} from the network: put {said} in the spec if it has it")
         super().__init__(**{key: settings[key] for key in _SHAPING if key in settings})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -48,15 +50,13 @@ class CLIF(IntegrateAndFire):
         above_rest = v - (self.v_reset or 0.0)
         return v + ((x - above_rest) / self.tau if self.decay_input else x - above_rest / self.tau)
 
-    def fire(self, x: Tensor) -> Tensor:
+    def run(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         v: Tensor | float = self.v_reset or 0.0
         m: Tensor | float = 0.0
-        spikes = []
         for current in x:
             h = self.charge(v, current)
             s = self.surrogate.spike(h - self.threshold)
             m = m * torch.sigmoid(h / self.tau) + s
             leaving = s.detach() if self.detach_reset else s
             v = self.reset(h, leaving) - leaving * torch.sigmoid(m)
-            spikes.append(s)
-        return torch.stack(spikes)
+            yield s, v

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from registry import create, register
 from st_utils.errors import UserError
-from st_utils.node.base import Node
-from st_utils.node.psn import check_steps
+from st_utils.node.base import Node, check_steps
 
 
 @register.node("glif", source="Yao et al. 2022, arXiv:2210.13768; CAS-CLab/Gated-LIF; the STEP benchmark")

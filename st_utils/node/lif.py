@@ -25,8 +25,9 @@ class IF(IntegrateAndFire):
         detach_reset: bool = True,
         surrogate: str = "sigmoid",
         backend: Backend = "auto",
+        detach_membrane: bool = False,
     ):
-        super().__init__(threshold, v_reset, detach_reset, surrogate, backend)
+        super().__init__(threshold, v_reset, detach_reset, surrogate, backend, detach_membrane)
 
     def charge(self, v: Tensor | float, x: Tensor) -> Tensor:
         return v + x
@@ -35,7 +36,24 @@ class IF(IntegrateAndFire):
 class _Leaky(IntegrateAndFire):
     """h = v + (x - (v - v_reset)) decay, or, with plain input, h = v - (v - v_reset) decay + x."""
 
-    decay_input: bool
+    def __init__(
+        self,
+        tau: float = 2.0,
+        threshold: float = 1.0,
+        v_reset: float | None = 0.0,
+        decay_input: bool = True,
+        detach_reset: bool = True,
+        surrogate: str = "sigmoid",
+        backend: Backend = "auto",
+        detach_membrane: bool = False,
+    ):
+        super().__init__(threshold, v_reset, detach_reset, surrogate, backend, detach_membrane)
+        self.decay_input = decay_input
+        self.start(tau)
+
+    def start(self, tau: float) -> None:
+        """Keep tau, in whatever form `decay` wants."""
+        raise NotImplementedError
 
     @property
     def charge_form(self) -> str:
@@ -65,24 +83,15 @@ class LIF(_Leaky):
         detach_reset: no gradient through the reset.
         surrogate: what stands in for the step's derivative.
         backend: auto picks the fastest that computes the same.
+        detach_membrane: no gradient from a step to the one before (BrainCog's mem_detach).
 
     The defaults are those of Spikformer, SDT and QKFormer.
     """
 
-    def __init__(
-        self,
-        tau: float = 2.0,
-        threshold: float = 1.0,
-        v_reset: float | None = 0.0,
-        decay_input: bool = True,
-        detach_reset: bool = True,
-        surrogate: str = "sigmoid",
-        backend: Backend = "auto",
-    ):
-        super().__init__(threshold, v_reset, detach_reset, surrogate, backend)
+    def start(self, tau: float) -> None:
         if not tau >= 1:
             raise UserError(f"lif: tau must be at least 1, not {tau}")
-        self.tau, self.decay_input = tau, decay_input
+        self.tau = tau
 
     def decay(self) -> float:
         return 1 / self.tau
@@ -92,20 +101,9 @@ class LIF(_Leaky):
 class PLIF(_Leaky):
     """LIF whose time constant is learnt, one a layer: 1 / tau = sigmoid(w); `tau` is where it starts."""
 
-    def __init__(
-        self,
-        tau: float = 2.0,
-        threshold: float = 1.0,
-        v_reset: float | None = 0.0,
-        decay_input: bool = True,
-        detach_reset: bool = True,
-        surrogate: str = "sigmoid",
-        backend: Backend = "auto",
-    ):
-        super().__init__(threshold, v_reset, detach_reset, surrogate, backend)
+    def start(self, tau: float) -> None:
         if not tau > 1:
             raise UserError(f"plif: tau must be above 1, not {tau}")
-        self.decay_input = decay_input
         self.w = nn.Parameter(torch.tensor(-math.log(tau - 1)))
 
     def decay(self) -> Tensor:

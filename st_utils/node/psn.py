@@ -9,22 +9,13 @@ from torch import Tensor, nn
 
 from registry import create, register
 from st_utils.errors import UserError
-from st_utils.node.base import Node
+from st_utils.node.base import Node, check_steps
 
 SOURCE = "Fang et al. 2023, arXiv:2304.12760"
 
 
-def check_steps(node: str, step: int, x: Tensor) -> None:
-    """Raises UserError where an input `[T, ...]` has not the steps that the neuron's parameters are for."""
-    if len(x) != step:
-        raise UserError(f"{node} was built for step={step} and got {len(x)} time steps: build it with step={len(x)}")
-
-
 class _Parallel(Node):
-    """s = step(W x + b), with W `[T, T]` over time and b the negated threshold.
-
-    The matrix product stays in float32 under autocast, as a membrane potential does.
-    """
+    """s = step(W x + b), with W `[T, T]` over time and b the negated threshold."""
 
     bias: nn.Parameter
 
@@ -37,10 +28,9 @@ class _Parallel(Node):
         raise NotImplementedError
 
     def fire(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            h = torch.tensordot(self.mixing(x).to(x.dtype), x, dims=1)
-            bias = self.bias.to(x.dtype).view(-1, *(1,) * (x.dim() - 1))
-            return self.surrogate.spike(h + bias)
+        h = torch.tensordot(self.mixing(x).to(x.dtype), x, dims=1)
+        bias = self.bias.to(x.dtype).view(-1, *(1,) * (x.dim() - 1))
+        return self.surrogate.spike(h + bias)
 
     def extra_repr(self) -> str:
         return f"surrogate={self.surrogate.spec}"

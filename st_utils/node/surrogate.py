@@ -22,8 +22,8 @@ class Surrogate:
         alpha: sharpness of the stand-in, as each class's formula uses it.
         strict: fire on u > 0 instead of u >= 0.
 
-    `kernel` is the closed form's name in `st_utils/kernels` (surrogates.h; cuda.SURROGATES), which gets
-    `kernel_numbers`. A class that changes the arithmetic and names none runs in plain torch.
+    `kernel` is the gradient's shape, one of `st_utils.kernels.form.SHAPES`, and `kernel_numbers` are that shape's a
+    and b. A class that changes the arithmetic and names none runs in plain torch.
     """
 
     kernel: str | None = None
@@ -39,7 +39,7 @@ class Surrogate:
         self.alpha, self.strict = alpha, strict
 
     def kernel_numbers(self) -> tuple[float, float]:
-        """The alpha and beta of the closed form `kernel`."""
+        """The a and b of the shape `kernel`."""
         return float(self.alpha), 0.0
 
     def gradient(self, u: Tensor) -> Tensor:
@@ -85,10 +85,13 @@ class Sigmoid(Surrogate):
 class ATan(Surrogate):
     """alpha / 2 / (1 + (pi / 2 alpha u)^2)."""
 
-    kernel = "atan"
+    kernel = "cauchy"
 
     def __init__(self, alpha: float = 2.0, strict: bool = False):
         super().__init__(alpha, strict)
+
+    def kernel_numbers(self) -> tuple[float, float]:
+        return self.alpha / 2, math.pi / 2 * self.alpha
 
     def gradient(self, u: Tensor) -> Tensor:
         return self.alpha / 2 / (1 + (math.pi / 2 * self.alpha * u).square())
@@ -98,10 +101,13 @@ class ATan(Surrogate):
 class QGate(Surrogate):
     """max(0, alpha - alpha^2 |u|), the derivative of a piecewise quadratic."""
 
-    kernel = "qgate"
+    kernel = "triangle"
 
     def __init__(self, alpha: float = 2.0, strict: bool = False):
         super().__init__(alpha, strict)
+
+    def kernel_numbers(self) -> tuple[float, float]:
+        return self.alpha, self.alpha**2
 
     def gradient(self, u: Tensor) -> Tensor:
         return (self.alpha - self.alpha**2 * u.abs()).clamp(min=0)
@@ -121,10 +127,13 @@ class Triangle(QGate):
 class Gate(Surrogate):
     """1 where |u| < 1 / alpha, else 0: height 1 whatever alpha is."""
 
-    kernel = "gate"
+    kernel = "box"
 
     def __init__(self, alpha: float = 2.0, strict: bool = False):
         super().__init__(alpha, strict)
+
+    def kernel_numbers(self) -> tuple[float, float]:
+        return 1.0, 1 / self.alpha
 
     def gradient(self, u: Tensor) -> Tensor:
         return (u.abs() < 1 / self.alpha).to(u.dtype)
@@ -134,7 +143,10 @@ class Gate(Surrogate):
 class Rectangle(Surrogate):
     """alpha where |u| < 1 / (2 alpha), else 0: a rectangle of unit area."""
 
-    kernel = "rectangle"
+    kernel = "box"
+
+    def kernel_numbers(self) -> tuple[float, float]:
+        return self.alpha, 0.5 / self.alpha
 
     def gradient(self, u: Tensor) -> Tensor:
         return self.alpha * (u.abs() < 0.5 / self.alpha).to(u.dtype)

@@ -31,7 +31,10 @@ from st_utils.node.surrogate import Surrogate
 class PiecewiseExp(Surrogate):
     """alpha / 2 exp(-alpha |u|)."""
 
-    kernel = "piecewise_exp"
+    kernel = "exponential"
+
+    def kernel_numbers(self) -> tuple[float, float]:
+        return self.alpha / 2, self.alpha
 
     def gradient(self, u: Tensor) -> Tensor:
         return self.alpha / 2 * torch.exp(-self.alpha * u.abs())
@@ -46,6 +49,9 @@ class SoftSign(Surrogate):
     def __init__(self, alpha: float = 2.0, strict: bool = False):
         super().__init__(alpha, strict)
 
+    def kernel_numbers(self) -> tuple[float, float]:
+        return self.alpha / 2, self.alpha
+
     def gradient(self, u: Tensor) -> Tensor:
         return self.alpha / 2 / (1 + self.alpha * u.abs()).square()
 
@@ -54,7 +60,10 @@ class SoftSign(Surrogate):
 class SuperSpike(Surrogate):
     """alpha / (1 + |u|)^2."""
 
-    kernel = "super_spike"
+    kernel = "soft_sign"
+
+    def kernel_numbers(self) -> tuple[float, float]:
+        return self.alpha, 1.0
 
     def gradient(self, u: Tensor) -> Tensor:
         return self.alpha / (1 + u.abs()).square()
@@ -64,7 +73,10 @@ class SuperSpike(Surrogate):
 class NonzeroSignLogAbs(Surrogate):
     """1 / (1 / alpha + |u|), the derivative of sign(u) log(1 + alpha |u|): its tails have no finite area."""
 
-    kernel = "nonzero_sign_log_abs"
+    kernel = "hyperbola"
+
+    def kernel_numbers(self) -> tuple[float, float]:
+        return 1.0, 1 / self.alpha
 
     def gradient(self, u: Tensor) -> Tensor:
         return 1 / (1 / self.alpha + u.abs())
@@ -74,10 +86,13 @@ class NonzeroSignLogAbs(Surrogate):
 class Erf(Surrogate):
     """alpha / sqrt(pi) exp(-(alpha u)^2): a normal density of standard deviation 1 / (alpha sqrt(2))."""
 
-    kernel = "erf"
+    kernel = "gaussian"
 
     def __init__(self, alpha: float = 2.0, strict: bool = False):
         super().__init__(alpha, strict)
+
+    def kernel_numbers(self) -> tuple[float, float]:
+        return self.alpha / math.sqrt(math.pi), self.alpha
 
     def gradient(self, u: Tensor) -> Tensor:
         return self.alpha / math.sqrt(math.pi) * torch.exp(-(self.alpha * u).square())
@@ -87,7 +102,7 @@ class Erf(Surrogate):
 class PiecewiseLeakyReLU(Surrogate):
     """1 / (2 w) where |u| < w, else c."""
 
-    kernel = "piecewise_leaky_relu"
+    kernel = "plateau"
 
     def __init__(self, w: float = 1.0, c: float = 0.01, strict: bool = False):
         if w <= 0:
@@ -109,11 +124,16 @@ class SquarewaveFourierSeries(Surrogate):
     The derivative of a square wave's Fourier series; n counts one more than the terms, as in SpikingJelly.
     """
 
+    kernel = "fourier"
+
     def __init__(self, n: int = 2, period: float = 8.0, strict: bool = False):
         if n < 2 or period <= 0:
             raise UserError(f"squarewave_fourier_series: n={n} must be at least 2, and period={period} above 0")
         super().__init__(strict=strict)
         self.n, self.period = n, period
+
+    def kernel_numbers(self) -> tuple[float, float]:
+        return self.n, 2 * math.pi / self.period
 
     def gradient(self, u: Tensor) -> Tensor:
         turn = 2 * math.pi / self.period * u
@@ -142,10 +162,15 @@ class S2NN(Surrogate):
 class QPseudoSpike(Surrogate):
     """(1 + 2 |u| / (alpha - 1))^-alpha: alpha sets how heavy the tails are, the height is 1."""
 
+    kernel = "power"
+
     def __init__(self, alpha: float = 2.0, strict: bool = False):
         super().__init__(alpha, strict)
         if alpha <= 1:
             raise UserError(f"q_pseudo_spike: alpha must be above 1, not {alpha}")
+
+    def kernel_numbers(self) -> tuple[float, float]:
+        return self.alpha, 2 / (self.alpha - 1)
 
     def gradient(self, u: Tensor) -> Tensor:
         return (1 + 2 / (self.alpha - 1) * u.abs()).pow(-self.alpha)
@@ -155,7 +180,7 @@ class QPseudoSpike(Surrogate):
 class ReLU(Surrogate):
     """alpha where u > 0, else 0."""
 
-    kernel = "relu"
+    kernel = "above"
 
     def gradient(self, u: Tensor) -> Tensor:
         return self.alpha * (u > 0).to(u.dtype)
@@ -165,14 +190,14 @@ class ReLU(Surrogate):
 class LeakyKReLU(Surrogate):
     """k where u >= 0, else leak."""
 
-    kernel = "leaky_k_relu"
+    kernel = "slopes"
 
     def __init__(self, leak: float = 0.0, k: float = 1.0, strict: bool = False):
         super().__init__(strict=strict)
         self.leak, self.k = leak, k
 
     def kernel_numbers(self) -> tuple[float, float]:
-        return self.leak, self.k
+        return self.k, self.leak
 
     def gradient(self, u: Tensor) -> Tensor:
         return torch.full_like(u, self.leak).masked_fill(u >= 0, self.k)
@@ -182,7 +207,7 @@ class LeakyKReLU(Surrogate):
 class LogTailedReLU(Surrogate):
     """alpha where u <= 0, 1 where 0 < u <= 1, else 1 / u."""
 
-    kernel = "log_tailed_relu"
+    kernel = "log_tail"
 
     def __init__(self, alpha: float = 0.0, strict: bool = False):
         super().__init__(strict=strict)
@@ -196,7 +221,7 @@ class LogTailedReLU(Surrogate):
 class FakeNumericalGradient(Surrogate):
     """min(1 / |u|, alpha). At u = -0.0, where SpikingJelly gives -inf, it is alpha."""
 
-    kernel = "fake_numerical_gradient"
+    kernel = "capped_hyperbola"
 
     def __init__(self, alpha: float = 0.3, strict: bool = False):
         super().__init__(alpha, strict)
@@ -211,10 +236,13 @@ class FakeNumericalGradient(Surrogate):
 class StraightThrough(Surrogate):
     """1 everywhere."""
 
-    kernel = "straight_through"
+    kernel = "slopes"
 
     def __init__(self, strict: bool = False):
         super().__init__(strict=strict)
+
+    def kernel_numbers(self) -> tuple[float, float]:
+        return 1.0, 1.0
 
     def gradient(self, u: Tensor) -> Tensor:
         return torch.ones_like(u)

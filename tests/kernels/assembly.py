@@ -5,6 +5,7 @@ python -m tests.kernels.assembly     (without TRITON_INTERPRET; Triton brings NV
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -13,13 +14,17 @@ from pathlib import Path
 
 import torch
 import triton
+import triton.language as tl
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.compiler import ASTSource, make_backend
+from triton.runtime.jit import create_function_from_signature
 
 from st_utils.kernels import cuda, cuda_norm_node, triton_neuron, triton_norm_node
-from st_utils.kernels.form import Form
+from st_utils.kernels.form import SHAPES, Form, Norm
+from st_utils.kernels.layout import put_channels_last
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+NORM_KERNELS = ("moments", "combine", "norm_fire_forward", "norm_fire_backward")
 TYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
@@ -49,16 +54,30 @@ def resources(kernel, wide: int) -> dict:
     }
 
 
+def form_of(learnt: bool) -> tuple[torch.Tensor | None, Form]:
+    form = Form("decay", 1.0, 0.0, "nothing" if learnt else "reset", "sigmoid", 4.0, False, 1.0, 0.5)
+    return torch.tensor(0.5) if learnt else None, form
+
+
+@triton.jit
+def every_surrogate(u, derivatives, alpha, beta, names: tl.constexpr):
+    """u [128] -> the derivatives [names, 128]."""
+    lanes = tl.arange(0, 128)
+    for i in tl.static_range(len(names)):
+        value = triton_neuron.surrogate(tl.load(u + lanes), alpha, beta, names[i])
+        tl.store(derivatives + i * 128 + lanes, value)
+
+
 def variant(dtype: torch.dtype, steps: int, sample: int, learnt: bool, arch: int) -> list[dict]:
     x = torch.empty(steps, 2, sample, dtype=dtype, device="meta")
-    form = Form("decay", 1.0, 0.0, not learnt, "sigmoid", 4.0, False)
-    _, constants = cuda._settings(x, torch.tensor(0.5) if learnt else 0.5, form, cuda.SEGMENT, None)
+    decay, form = form_of(learnt)
+    _, constants = cuda._settings(x, decay, form, cuda.SEGMENT, None)
     data, scalar = "*" + TYPES[dtype], "fp32"
-    decay = {"decay": "*fp32" if learnt else "fp32", "n": "i64", "T": "i32", "threshold": scalar, "reset": scalar}
-    forward = compiled(triton_neuron.fire_forward, {"x": data, "spikes": data, **decay}, constants, arch)
-    constants |= {"DETACH": form.detach_reset, "SURROGATE": form.surrogate, "SEGMENTED": steps > constants["STEPS"]}
+    numbers = {"decay": "*fp32" if learnt else "fp32", "n": "i64", "T": "i32", "threshold": scalar, "reset": scalar}
+    forward = compiled(triton_neuron.fire_forward, {"x": data, "spikes": data, **numbers}, constants, arch)
+    constants |= {"DETACH": form.detach, "SURROGATE": form.surrogate, "SEGMENTED": steps > constants["STEPS"]}
     room = {"grad": data, "x": data, "grad_x": data, "grad_decay": "*fp32", "scratch": "*fp32"}
-    arguments = {**room, **decay, "alpha": scalar, "beta": scalar}
+    arguments = {**room, **numbers, "alpha": scalar, "beta": scalar}
     backward = compiled(triton_neuron.fire_backward, arguments, constants, arch)
     known = {"arch": arch, "dtype": TYPES[dtype], "steps": steps, "learnt": learnt}
     wide = dtype.itemsize * constants["BLOCK"] // (32 * cuda.WARPS)
@@ -68,38 +87,83 @@ def variant(dtype: torch.dtype, steps: int, sample: int, learnt: bool, arch: int
     ]
 
 
-def fused_variant(dtype: torch.dtype, steps: int, positions: int, learnt: bool, arch: int) -> list[dict]:
-    x = torch.empty(steps, 2, 3, positions, dtype=dtype, device="meta")
-    decay, form = torch.tensor(0.5) if learnt else 0.5, Form("decay", 1.0, 0.0, not learnt, "sigmoid", 4.0, False)
-    shape = cuda_norm_node._Shape(x, None)
+def fused_variant(
+    dtype: torch.dtype, steps: int, shape: tuple[int, int], learnt: bool, arch: int, last=False, static=False
+):
+    """The pair's kernels for planes of `shape`: channels and positions."""
+    x = torch.empty(1 if static else steps, 2, *shape, dtype=dtype, device="meta")
+    x = x.transpose(2, 3).contiguous().transpose(2, 3) if last else x
+    decay, form = form_of(learnt)
+    cut = cuda_norm_node._Shape(x, steps, None)
     data, room = "*" + TYPES[dtype], "*fp32"
-    norm = dict.fromkeys(("mean", "invstd", "weight", "bias"), room)
-    neuron = {"decay": room if learnt else "fp32", "n": "i64", "C": "i32", "T": "i32", "P": "i32"}
-    neuron |= {"threshold": "fp32", "reset": "fp32"}
-    constants = {**shape.settings, **cuda_norm_node._constants(decay, form)}
-    arguments = {"x": data, "spikes": data, "marks": room, **norm, **neuron}
-    forward = compiled(triton_norm_node.norm_fire_forward, arguments, {"MARK": False, **constants}, arch)
-    arguments = {"x": data, "means": room, "squares": room, "n": "i64", "T": "i32", "P": "i32"}
-    kernels = {"moments": compiled(triton_norm_node.moments, arguments, shape.settings, arch), "forward": forward}
-    constants |= {"DETACH": form.detach_reset, "SURROGATE": form.surrogate, "SEGMENTED": steps > cuda.SEGMENT}
-    places = dict.fromkeys(("marks", "sums", "products", "decays"), room)
-    arguments = {"grad": data, "x": data, "grad_x": data, **places, **norm, "mean_dy": room, "mean_dyx": room}
-    arguments |= {**neuron, "alpha": "fp32", "beta": "fp32"}
-    for reduce in (True, False):
-        passes = {"REDUCE": reduce, "WRITE": not reduce}
+    norm = dict.fromkeys(("weight", "bias", "mean", "var"), room) | {"eps": "fp32"}
+    numbers = {"decay": room if learnt else "fp32", "n": "i64", "C": "i32", "T": "i32", "W": "i32"}
+    numbers |= {"threshold": "fp32", "reset": "fp32"}
+    constants = {**cut.settings, **cuda_norm_node._constants(decay, form)}
+    arguments = {"x": data, "spikes": data, "marks": room, **norm, **numbers}
+    kernels = {"forward": compiled(triton_norm_node.norm_fire_forward, arguments, {"MARK": False, **constants}, arch)}
+    arguments = {"x": data, "means": room, "squares": room, "n": "i64", "T": "i32", "W": "i32"}
+    kernels["moments"] = compiled(triton_norm_node.moments, arguments, cut.settings | {"STATIC": False}, arch)
+    constants |= {"DETACH": form.detach, "SURROGATE": form.surrogate, "SEGMENTED": steps > cuda.SEGMENT}
+    places = dict.fromkeys(("marks", "sums", "products", "decays", "total_dy", "total_dyz"), room)
+    arguments = {"grad": data, "x": data, "grad_x": data, **places, **norm, **numbers}
+    arguments |= dict.fromkeys(("alpha", "beta", "count"), "fp32")
+    for reduce, write in ((True, True),) if static else ((True, False), (False, True)):
+        passes = {"REDUCE": reduce, "WRITE": write}
         backward = compiled(triton_norm_node.norm_fire_backward, arguments, {**passes, **constants}, arch)
-        kernels["sums" if reduce else "backward"] = backward
-    wide = dtype.itemsize * shape.settings["ROWS"] * shape.settings["COLUMNS"] // (32 * cuda.WARPS)
-    known = {"arch": arch, "dtype": TYPES[dtype], "steps": steps, "learnt": learnt, "positions": positions}
+        kernels["backward" + " sums" * reduce + " writes" * write] = backward
+    arguments = dict.fromkeys(("means", "squares", "mean", "var"), room) | dict.fromkeys("RCTW", "i32")
+    constants = {key: cut.settings[key] for key in ("LAST", "ROWS", "COLUMNS")} | {"BLOCK": 256}
+    compiled(triton_norm_node.combine, arguments, constants, arch)
+    wide = dtype.itemsize * cut.settings["ROWS"] * cut.settings["COLUMNS"] // (32 * cuda.WARPS)
+    known = {"arch": arch, "dtype": TYPES[dtype], "steps": steps, "learnt": learnt, "last": last, "static": static}
     return [{"kernel": f"norm {name}", **known, **resources(k, wide)} for name, k in kernels.items()]
+
+
+class Launches:
+    """In the place of a kernel: counts what a GPU would have compiled for the launches, by Triton's own key."""
+
+    def __init__(self, kernel):
+        backend = make_backend(GPUTarget("cuda", 90, 32))
+        self.bind = create_function_from_signature(kernel.signature, kernel.params, backend)
+        self.keys = set()
+
+    def __getitem__(self, grid):
+        return self.launch
+
+    def launch(self, *args, **kwargs):
+        _, specialization, options = self.bind(*args, **kwargs)
+        self.keys.add(str((specialization, options)))
+
+
+def compilations(batches: tuple[int, ...]) -> dict[str, int]:
+    """How often each kernel is compiled for nodes and pairs on these batch sizes, in memory of either order."""
+    kernels = {}
+    for module, found in ((triton_neuron, ("fire_forward", "fire_backward")), (triton_norm_node, NORM_KERNELS)):
+        for name in found:
+            kernels[name] = Launches(getattr(module, name))
+            setattr(module, name, kernels[name])
+    decay, form = form_of(True)
+    for batch, last in itertools.product(batches, (False, True)):
+        x = torch.zeros(9, batch, 24, 5, 5)
+        x = put_channels_last(x) if last else x
+        cuda.forward(x, decay, form)
+        cuda.backward(x, x, decay, form)
+        norm = Norm(*(torch.zeros(24) for _ in range(4)), 1e-5)
+        cuda_norm_node.forward(x, norm._replace(mean=None, var=None), decay, form, 9)
+        cuda_norm_node.backward(x, x, norm, True, decay, form)
+    return {name: len(kernel.keys) for name, kernel in kernels.items()}
 
 
 def main() -> None:
     cases = [(torch.float32, 4, 48, False, 90), (torch.float32, 33, 48, True, 90)]
     cases += [(torch.bfloat16, 8, 48, False, 80), (torch.float32, 4, 5, False, 75)]
-    fused = [(torch.float16, 4, 1024, False, 90), (torch.float32, 16, 256, True, 80)]
+    fused = [(torch.float16, 4, (3, 1024), False, 90), (torch.float32, 16, (3, 256), True, 80)]
+    fused += [(torch.float16, 4, (384, 64), False, 90, True, True)]
+    pointers = {"u": "*fp32", "derivatives": "*fp32", "alpha": "fp32", "beta": "fp32"}
+    compiled(every_surrogate, pointers, {"names": tuple(SHAPES)}, 75)
     found = [v for case in cases for v in variant(*case)] + [v for case in fused for v in fused_variant(*case)]
-    print(json.dumps(found, indent=1))
+    print(json.dumps({"kernels": found, "compilations": compilations((4, 5, 1, 64, 63))}, indent=1))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import itertools
 import os
+import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from registry import create, names
 from st_utils.errors import UserError
@@ -30,7 +33,7 @@ CHARGES = {
     "learnt": ("plif", {"tau": 2.3}),
     "learnt plain": ("plif", {"decay_input": False}),
 }
-KERNELS = [name for name in names("surrogate") if create("surrogate", name).kernel]
+DETACHED = ({"detach_reset": True}, {"detach_reset": False}, {"detach_membrane": True})
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +58,8 @@ def run(node: nn.Module, x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tenso
 
 
 def check(nodes: tuple[nn.Module, nn.Module], x: Tensor) -> None:
-    """Equal spikes, and gradients within rounding."""
+    """Equal spikes, and gradients within rounding; it is the kernel that runs."""
+    assert op.backend_for(x, nodes[0].form(), nodes[0].backend) == "cpu"
     grad, tolerance = torch.randn_like(x), TOLERANCE[x.dtype]
     (spikes, grad_x, grad_w), (wanted, wanted_x, wanted_w) = (run(node, x, grad) for node in nodes)
     assert spikes.dtype == grad_x.dtype == x.dtype
@@ -70,18 +74,20 @@ def currents(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize(
+    "detach", [{"detach_reset": True}, {"detach_reset": False}, {"detach_membrane": True}], ids=str
+)
 @pytest.mark.parametrize("v_reset", [0.0, None, -0.3])
 @pytest.mark.parametrize("charge", CHARGES)
 def test_forms(charge, v_reset, detach, dtype):
     name, settings = CHARGES[charge]
-    strict = f"sigmoid(strict={detach})"
-    nodes = pair(name, v_reset=v_reset, detach_reset=detach, threshold=0.9, surrogate=strict, **settings)
+    strict = f"sigmoid(strict={detach == {'detach_reset': True}})"
+    nodes = pair(name, v_reset=v_reset, threshold=0.9, surrogate=strict, **detach, **settings)
     for steps, size in itertools.product(STEPS, (1, 17, 1031)):
         check(nodes, currents(steps, size, dtype=dtype))
 
 
-@pytest.mark.parametrize("surrogate", KERNELS)
+@pytest.mark.parametrize("surrogate", names("surrogate"))
 def test_surrogates(surrogate):
     for strict in ("true", "false"):
         check(pair("lif", surrogate=f"{surrogate}(strict={strict})"), currents(4, 3, 701))
@@ -167,24 +173,35 @@ def test_golden(case):
 def test_opcheck(name):
     node = create("node", name)
     decay = node.decay().detach().requires_grad_() if name == "plif" else None
-    settings = (0.5, *node.form(), "cpu")
     for x in (currents(4, 5, 3), currents(4, 2, 3, 5).transpose(2, 3)):
-        torch.library.opcheck(torch.ops.zoo.integrate_and_fire, (x.requires_grad_(), decay, *settings))
-        fixed = (torch.ones_like(x).detach(), x.detach(), decay if decay is None else decay.detach(), *settings)
+        settings = *op.arguments(0.5 if decay is None else decay, node.form()), "cpu"
+        torch.library.opcheck(torch.ops.zoo.integrate_and_fire, (x.requires_grad_(), *settings))
+        fixed = torch.ones_like(x), x.detach(), *(s.detach() if isinstance(s, Tensor) else s for s in settings)
         torch.library.opcheck(torch.ops.zoo.integrate_and_fire_backward, fixed)
 
 
 def test_compiles_without_a_break():
-    layer = nn.Sequential(nn.Linear(6, 6), create("node", "plif"), nn.Linear(6, 6), create("node", "lif"))
-    x = currents(4, 3, 6)
-    layer(x).sum().backward()
-    wanted = [p.grad.clone() for p in layer.parameters()]
+    layer, x = nn.Sequential(nn.Linear(6, 6), create("node", "plif")), currents(4, 3, 6)
+    wanted = layer(x)
+    wanted.sum().backward()
+    grads = [p.grad.clone() for p in layer.parameters()]
     layer.zero_grad()
-    compiled = torch.compile(layer, fullgraph=True)
-    torch.testing.assert_close(compiled(x), layer(x))
-    compiled(x).sum().backward()
-    for got, want in zip(layer.parameters(), wanted, strict=True):
+    spikes = torch.compile(layer, fullgraph=True)(x)
+    assert torch.equal(spikes, wanted)
+    spikes.sum().backward()
+    for got, want in zip(layer.parameters(), grads, strict=True):
         torch.testing.assert_close(got.grad, want)
+
+
+def test_an_odd_last_batch_is_compiled_once_at_most():
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    node = torch.compile(create("node", "plif"), fullgraph=True, backend=counter)
+    counts = []
+    for batch in (8, 5, 3, 7):
+        node(currents(4, batch, 6)).sum().backward()
+        counts.append(counter.frame_count)
+    assert counts[0] == 1 and counts[1] == counts[-1] <= 2
 
 
 def test_autocast_and_copies():
@@ -195,6 +212,27 @@ def test_autocast_and_copies():
     assert spikes.dtype == torch.bfloat16
     assert torch.equal(spikes, wanted)
     spikes.sum().backward()
+
+
+@pytest.mark.parametrize("name", ["lif", "psn(step=4)", "klif"])
+def test_autocast_leaves_the_membrane_in_float32(name):
+    """Also where the input is float32 and a neuron's arithmetic would be autocast's."""
+    node, x = create("node", name), currents(4, 50)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(node(x), node(x)) and node(x).dtype == torch.float32
+        inside = node(x)
+    assert torch.equal(inside, node(x))
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+def test_a_detached_membrane_is_braincog_s_mem_detach(backend):
+    settings = {"surrogate": "sigmoid(alpha=2.0, strict=false)"}
+    theirs = create("node", "braincog.LIFNode", mem_detach=True, threshold=1.0, tau=2.0, act_fun="SigmoidGrad")
+    mine = create("node", "lif", detach_membrane=True, backend=backend, **settings)
+    x = currents(6, 300)
+    (spikes, grad, _), (wanted, wanted_grad, _) = (run(node, x, torch.ones_like(x)) for node in (mine, theirs))
+    assert torch.equal(spikes, wanted)
+    torch.testing.assert_close(grad, wanted_grad)
 
 
 def test_nothing_but_the_input_is_saved():
@@ -271,3 +309,19 @@ def test_a_damaged_file_in_the_cache_is_made_again(tmp_path, monkeypatch):
     file.write_bytes(b"not a library")
     assert compiler._load("cpu")
     assert file.stat().st_size > 1000
+
+
+def test_what_nobody_has_used_for_a_month_leaves_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compiler, "_compile", lambda command, source, path: shutil.copy(built, path))
+    built = cpu._library()._name
+    old, recent, other = (compiler.cache_folder() / name for name in ("cpu-old.so", "cpu-recent.so", "notes.txt"))
+    for file, days in ((old, 31), (recent, 29), (other, 99)):
+        file.touch()
+        os.utime(file, (0, time.time() - days * 86400))
+    assert compiler._load("cpu")
+    assert not old.exists() and recent.exists() and other.exists()
+    mine = next(file for file in compiler.cache_folder().glob("cpu-*.so") if file != recent)
+    os.utime(mine, (0, time.time() - 40 * 86400))
+    assert compiler._load("cpu")
+    assert time.time() - mine.stat().st_mtime < 86400
