@@ -18,12 +18,12 @@ from registry.spec import Spec, SpecError, freeze, parse
 KINDS: dict[str, tuple[str, ...]] = {
     "encoder": ("step",),
     "embedding": ("in_channels", "embed_dim", "img_size", "step", "node"),
-    "attention": ("dim", "num_heads", "step", "node"),
+    "attention": ("dim", "num_heads", "step", "node", "grid"),
     "mlp": ("dim", "mlp_ratio", "step", "node"),
     "node": ("step", "channel"),
     "surrogate": (),
     "model": ("num_classes", "in_channels", "img_size", "step"),
-    "dataset": ("data_dir", "download"),
+    "dataset": ("data_dir", "download", "cache_dir", "step", "event_size"),
 }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from registry import Spec, create
+from registry import Spec, create, entry
 from st_utils.layer import DropPath
 from st_utils.node.base import build_node
 
@@ -53,6 +54,8 @@ class Block(nn.Sequential):
     Args:
         attention: none leaves an MLP alone.
         local_attention: one more token mixer, in a branch before the attention's, without scale or drop path.
+        grid: gives the rows and columns of the tokens, for attentions that ask for them.
+        further: arguments for attentions that have them and whose spec leaves them open.
     """
 
     def __init__(
@@ -69,14 +72,23 @@ class Block(nn.Sequential):
         mlp_node: str | Spec | None = None,
         local_attention: str | Spec | None = None,
         layer_scale: float | None = None,
+        grid: Callable[[], tuple[int, int]] | None = None,
+        further: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         mlp_node = node if mlp_node is None else mlp_node
         offer = {"dim": dim, "num_heads": num_heads, "step": step, "node": node}
+
+        def mixer(spec: str | Spec) -> nn.Module:
+            known = entry("attention", spec).params
+            asked = {name: value for name, value in (further or {}).items() if name in known}
+            if grid is not None and "grid" in known:
+                asked["grid"] = grid()
+            return create("attention", spec, **offer, **asked)
+
         if local_attention is not None:
-            self.local = Residual(create("attention", local_attention, **offer), dim, node, step, shortcut)
+            self.local = Residual(mixer(local_attention), dim, node, step, shortcut)
         if attention is not None:
-            mixer = create("attention", attention, **offer)
-            self.attention = Residual(mixer, dim, node, step, shortcut, drop_path, layer_scale)
+            self.attention = Residual(mixer(attention), dim, node, step, shortcut, drop_path, layer_scale)
         channels = create("mlp", mlp, dim=dim, mlp_ratio=mlp_ratio, step=step, node=mlp_node)
         self.mlp = Residual(channels, dim, mlp_node, step, shortcut, drop_path, layer_scale)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from registry import Spec
 from st_utils.errors import UserError
+from st_utils.inference import fold
 from st_utils.kernels.norm_node import norm_then_fire
 from st_utils.node.base import build_node
+from st_utils.per_sample import rand
+from st_utils.steps import distinct, over_time
 
 
-def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply a layer for `[N, C, H, W]` to `[T, B, C, H, W]`, time and samples together as its batch."""
-    return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+class OverTime(nn.Sequential):
+    """Layers for `[N, C, H, W]` applied to `[T, B, C, H, W]`, time and samples together as their batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return over_time(super().forward, x)
 
 
 class ConvNorm(nn.Module):
@@ -32,15 +34,20 @@ class ConvNorm(nn.Module):
         groups: int = 1,
     ):
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias)
+        padding = (kernel - 1) // 2  # an even kernel, of a stride as long, tiles the image
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias)
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return over_time(lambda y: self.norm(self.conv(y)), x)
+        return over_time(self.norm, over_time(self.conv, x))
+
+    def fold_norms(self) -> None:
+        """See st_utils.inference."""
+        self.norm = fold(self.conv, self.norm)
 
 
 class ConvNormNode(ConvNorm):
-    """Convolution, batch norm and a neuron: spikes `[T, B, C', H', W']`."""
+    """Convolution, batch norm and a neuron: spikes `[T, B, C', H', W']`; with `pool`, halved before the neuron."""
 
     def __init__(
         self,
@@ -52,12 +59,50 @@ class ConvNormNode(ConvNorm):
         stride: int = 1,
         bias: bool = False,
         groups: int = 1,
+        pool: bool = False,
     ):
         super().__init__(in_channels, out_channels, kernel, stride, bias, groups)
+        self.pool = pool
         self.node = build_node(node, step, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return norm_then_fire(self.norm, self.node, over_time(self.conv, x))
+        if self.pool:
+            return self.node(halve(super().forward(x)))
+        y = over_time(self.conv, x)
+        return norm_then_fire(self.norm, self.node, distinct(y), steps=len(y))
+
+
+class NodeConvNorm(ConvNorm):
+    """A neuron, then convolution and batch norm: real values in and out. With node=none it takes the image."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        node: str | Spec | None,
+        step: int,
+        kernel: int = 1,
+        stride: int = 1,
+        bias: bool = False,
+        groups: int = 1,
+    ):
+        super().__init__(in_channels, out_channels, kernel, stride, bias, groups)
+        self.node = nn.Identity() if node is None else build_node(node, step, in_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.node(x))
+
+
+class NormNode(nn.Module):
+    """Batch norm and a neuron: real values `[T, B, C, H, W]` -> spikes of the same shape."""
+
+    def __init__(self, channels: int, node: str | Spec, step: int):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.node = build_node(node, step, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return norm_then_fire(self.norm, self.node, x)
 
 
 def halve(x: Tensor) -> Tensor:
@@ -85,8 +130,15 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return x
-        keep = torch.rand(1, x.shape[1], *[1] * (x.dim() - 2), device=x.device) >= self.rate
+        keep = rand((1, x.shape[1], *[1] * (x.dim() - 2)), axis=1, device=x.device) >= self.rate
         return x * keep.to(x.dtype) / (1 - self.rate)
+
+
+def init_kaiming_normal(module: nn.Module) -> None:
+    """He's normal weights for the fan-out of every convolution, as the field's ResNets have them."""
+    for m in module.modules():
+        if isinstance(m, nn.Conv2d):
+            nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
 
 
 def init_trunc_normal(module: nn.Module, *, kernels: tuple[int, ...], linear: bool, std: float = 0.02) -> None:

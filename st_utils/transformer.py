@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from registry import Spec, create, entry
 from st_utils.block import Block, Shortcut
 from st_utils.defaults import ClassDefaults
+from st_utils.errors import UserError
+from st_utils.kernels.layout import mean_over_places
 from st_utils.node.base import adapt_node, build_node
 
 
@@ -60,8 +65,9 @@ class SpikingTransformer(ClassDefaults, nn.Module):
             mlp_ratio=mlp_ratio,
         )
         parts = {"attention": attention, "mlp": mlp, "node": node, "mlp_node": mlp_node, "shortcut": shortcut}
+        grid = cache(lambda: self.token_grid(in_channels, img_size, step))
         blocks, dim = self.make_blocks(
-            embed_dim, depth, drop_path, num_heads=num_heads, mlp_ratio=mlp_ratio, step=step, **parts
+            embed_dim, depth, drop_path, num_heads=num_heads, mlp_ratio=mlp_ratio, step=step, grid=grid, **parts
         )
         self.blocks = nn.Sequential(*blocks)
         head_node = adapt_node(node if mlp_node is None else mlp_node, normalize=False)
@@ -73,13 +79,21 @@ class SpikingTransformer(ClassDefaults, nn.Module):
         known = entry("embedding", embedding).params
         return create("embedding", embedding, **{k: v for k, v in offer.items() if k in known})
 
+    def token_grid(self, in_channels: int, img_size: int | tuple[int, int], step: int) -> tuple[int, int]:
+        """Rows and columns of the tokens that the embedding gives, by embedding an empty image."""
+        size = (img_size, img_size) if isinstance(img_size, int) else img_size
+        with torch.no_grad():
+            tokens = self.embedding.eval()(torch.zeros(step, 1, in_channels, *size))
+        self.embedding.train()
+        return tuple(tokens.shape[-2:])
+
     def make_blocks(self, dim: int, depth: int, drop_path: float, **block: Any) -> tuple[list[nn.Module], int]:
         """The blocks, from `[T, B, dim, H, W]` on, and the channels that leave them; `block`: further of Block."""
         return [Block(dim, drop_path=rate, **block) for rate in drop_path_rates(drop_path, depth)], dim
 
     def pooled(self, x: Tensor) -> Tensor:
         """The mean over tokens of what leaves the blocks, `[T, B, D, 1, 1]`."""
-        return self.blocks(self.embedding(self.encoder(x))).mean((-2, -1), keepdim=True)
+        return mean_over_places(self.blocks(self.embedding(self.encoder(x))))
 
     def features(self, x: Tensor) -> Tensor:
         """What the head sees, `[T, B, D]`: the mean over tokens, through the head's neuron where it has one."""
@@ -93,3 +107,21 @@ class SpikingTransformer(ClassDefaults, nn.Module):
 def drop_path_rates(drop_path: float, depth: int) -> list[float]:
     """Stochastic depth grows linearly from 0 to `drop_path` along the blocks."""
     return [drop_path * i / max(1, depth - 1) for i in range(depth)]
+
+
+def halved(grid: Callable[[], tuple[int, int]]) -> Callable[[], tuple[int, int]]:
+    """The rows and columns after max-pooling to half the size."""
+    return lambda: tuple((length + 1) // 2 for length in grid())
+
+
+def per_stage(embed_dim: int | tuple[int, ...], **others: int | tuple[int, ...]) -> list[dict[str, int]]:
+    """The arguments of each stage; a number stands for all stages', of embed_dim for the last's. Raises UserError."""
+    counts = {len(value) for value in (embed_dim, *others.values()) if isinstance(value, tuple)} or {1}
+    if len(counts) > 1:
+        raise UserError(f"embed_dim, {', '.join(others)} must be of the same number of stages")
+    (count,) = counts
+    widths = embed_dim if isinstance(embed_dim, tuple) else [embed_dim >> n for n in reversed(range(count))]
+    columns = [widths, *(value if isinstance(value, tuple) else (value,) * count for value in others.values())]
+    if not count or min(map(min, columns)) < 1:
+        raise UserError("each stage needs at least one of everything")
+    return [dict(zip(("embed_dim", *others), values, strict=True)) for values in zip(*columns, strict=True)]

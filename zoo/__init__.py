@@ -18,6 +18,7 @@ import st_utils.encoder
 import st_utils.mlp
 import st_utils.node  # noqa: F401  (importing the rooms registers their parts)
 from registry import KINDS, Spec, create, entry, import_all, parse
+from st_utils.inference import fold_norms
 from zoo.published import authors_spec, load_published
 
 import_all(__name__, __path__)
@@ -55,4 +56,4 @@ def override(spec: str | Spec, **overrides: Any) -> Spec:
     return spec
 
 
-__all__ = ["authors_spec", "create_model", "load_published", "override"]
+__all__ = ["authors_spec", "create_model", "fold_norms", "load_published", "override"]

@@ -8,7 +8,7 @@ constructor become a spec.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from registry import Spec, entry, names
 from st_utils.errors import UserError
+
+Rules = tuple[tuple[str, str], ...]
 
 # What the authors' last name components are called here.
 WORDS = {"linear": "conv", "bn": "norm"}
@@ -27,7 +29,8 @@ class Published:
     """How an authors' implementation maps to a model here.
 
     Args:
-        repositories: "owner/name" on GitHub, or "owner/name:file" where that repository has several models.
+        repositories: "owner/name" on GitHub, or "owner/name:file" where that repository has several models, or
+            "owner/name:file:class" where that file has.
         rules: (pattern, replacement) pairs of regular expressions on whole parameter names; the first match
             counts, and a component `linear` or `bn` of its result becomes `conv` or `norm`.
         unused: patterns of names that the authors' forward never touches.
@@ -36,7 +39,7 @@ class Published:
     """
 
     repositories: tuple[str, ...]
-    rules: tuple[tuple[str, str], ...]
+    rules: Rules
     unused: tuple[str, ...]
     spec: Callable[[str, Mapping[str, Any], int], dict[str, Any]]
 
@@ -48,6 +51,15 @@ class Published:
             if match := re.fullmatch(pattern, key):
                 return ".".join(WORDS.get(word, word) for word in match.expand(replacement).split("."))
         return None
+
+
+def inside(places: Mapping[str, str], rules: Iterable[tuple[str, str]]) -> Rules:
+    """The rules for names inside a module, at each place where the authors have such a module."""
+    return tuple(
+        (rf"{theirs}\.{pattern}", f"{ours}.{replacement}")
+        for theirs, ours in places.items()
+        for pattern, replacement in rules
+    )
 
 
 def square(height: int, width: int) -> int | tuple[int, int]:
@@ -114,6 +126,7 @@ def authors_spec(
     constructor: Mapping[str, Any],
     step: int,
     neuron: Mapping[str, Any] | None = None,
+    class_name: str = "",
 ) -> Spec:
     """The spec of the model that an authors' class builds from these constructor arguments.
 
@@ -123,12 +136,17 @@ def authors_spec(
         constructor: its keyword arguments.
         step: time steps, for classes that take them from the input.
         neuron: settings of its neurons that are not among those arguments, such as thresholds.
+        class_name: of the class, where its file has several.
 
     Raises:
         UserError: no model here was published there, or the arguments ask for something that it has not.
     """
-    for name in names("model"):
-        published = getattr(entry("model", name).factory, "published", None)
-        if published and {repository, f"{repository}:{file}"} & set(published.repositories):
+    found = {}
+    for name in names("model", families=False):
+        if published := getattr(entry("model", name).factory, "published", None):
+            found |= dict.fromkeys(published.repositories, (name, published))
+    for place in (f"{repository}:{file}:{class_name}", f"{repository}:{file}", repository):
+        if place in found:
+            name, published = found[place]
             return Spec(name, published.spec(file, {**constructor, "neuron": neuron or {}}, step))
     raise UserError(f"no model of this zoo was published in {repository}")

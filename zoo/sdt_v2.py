@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from registry import Spec, register
 from st_utils.metaformer import SpikingMetaformer
-from zoo.published import Published, square
-
-Rules = tuple[tuple[str, str], ...]
+from zoo.published import Published, Rules, inside, square
 
 # Where the authors' stages and blocks stand here; V3's code has the same names.
 STAGES = {
@@ -35,15 +33,6 @@ BLOCK_RULES = (
     (r"mlp\.(?P<x>fc[12])_(?P<k>conv|bn)\.(?P<p>\w+)", r"mlp.branch.\g<x>.\g<k>.\g<p>"),
 )
 REPCONV = r"attn\.(?P<x>q|k|v|proj)_conv\.0"
-
-
-def inside(places: Mapping[str, str], rules: Iterable[tuple[str, str]]) -> Rules:
-    """The rules for names inside a module, at each place where the authors have such a module."""
-    return tuple(
-        (rf"{theirs}\.{pattern}", f"{ours}.{replacement}")
-        for theirs, ours in places.items()
-        for pattern, replacement in rules
-    )
 
 
 def conv_then_norm(theirs: str, ours: str) -> Rules:

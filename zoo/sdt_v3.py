@@ -7,7 +7,7 @@ from typing import Any
 
 from registry import Spec, register
 from st_utils.metaformer import SpikingMetaformer
-from zoo.published import Published, square
+from zoo.published import Published, inside, square
 from zoo.sdt_v2 import (
     BLOCK_RULES,
     BLOCKS,
@@ -17,7 +17,6 @@ from zoo.sdt_v2 import (
     STAGE_RULES,
     STAGES,
     conv_then_norm,
-    inside,
 )
 
 SEPCONV = {"pwconv1": "expand", "dwconv": "depthwise", "pwconv2": "project"}

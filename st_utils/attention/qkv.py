@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from st_utils.errors import UserError
+from st_utils.kernels.layout import channels_last
 from st_utils.layer import ConvNorm, ConvNormNode
 from st_utils.node.base import build_node
 
@@ -35,6 +36,7 @@ class QKVAttention(nn.Module):
         value_ratio: int = 1,
         spiking_layer: Callable[[int, int], nn.Module] | None = None,
         output_layer: Callable[[int, int], nn.Module] | None = None,
+        proj_bias: bool = True,
     ):
         super().__init__()
         if num_heads < 1 or dim % num_heads:
@@ -43,7 +45,7 @@ class QKVAttention(nn.Module):
             raise UserError(f"value_ratio must be at least 1, not {value_ratio}")
         self.num_heads, self.step = num_heads, step
         spiking_layer = spiking_layer or partial(ConvNormNode, node=node, step=step, bias=qkv_bias)
-        output_layer = output_layer or partial(ConvNorm, bias=True)
+        output_layer = output_layer or partial(ConvNorm, bias=proj_bias)
         self.q = spiking_layer(dim, dim)
         self.k = spiking_layer(dim, dim)
         self.v = spiking_layer(dim, dim * value_ratio)
@@ -57,7 +59,7 @@ class QKVAttention(nn.Module):
         """Spikes `[T, B, D, H, W]` from spikes of the same shape: mix, then the attention's own neuron."""
         height = q.shape[-2]
         mixed = self.mix(*(self.split_heads(x) for x in (q, k, v)), height)
-        return self.attn_node(self.merge_heads(mixed, height))
+        return self.attn_node(self.merge_heads(mixed, height, last=channels_last(q)))
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, height: int) -> Tensor:
         """`[T, B, h, N, d]` three times (h heads, N tokens row by row of a grid of `height` rows) -> the same."""
@@ -66,7 +68,10 @@ class QKVAttention(nn.Module):
     def split_heads(self, x: Tensor) -> Tensor:
         return rearrange(x, "T B (h d) H W -> T B h (H W) d", h=self.num_heads)
 
-    def merge_heads(self, x: Tensor, height: int) -> Tensor:
+    def merge_heads(self, x: Tensor, height: int, last: bool = False) -> Tensor:
+        """`last`: the channels lie last in memory, as those of the tensors around it do."""
+        if last:
+            return rearrange(x, "T B h (H W) d -> T B H W (h d)", H=height).movedim(-1, 2)
         return rearrange(x, "T B h (H W) d -> T B (h d) H W", H=height)
 
 

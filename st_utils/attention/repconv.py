@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
+from st_utils.inference import fold
 from st_utils.layer import ConvNorm, over_time
 from st_utils.node.base import build_node
 
@@ -68,6 +69,12 @@ class RepConv(nn.Module):
             y = over_time(self.norm, calm(y))
         return self.node(y)
 
+    def fold_norms(self) -> None:
+        """See st_utils.inference."""
+        self.expand.fold_norms()
+        self.project.fold_norms()
+        self.norm = None if self.norm is None else fold(self.project.conv, self.norm)
+
     def calmer(self, x: Tensor) -> Callable[[Tensor], Tensor]:
         """What stands before each norm: nothing, or, where x is all zero, 1 / the norm's factor on the gradient."""
         if not self.training or self.legacy_training:
@@ -84,6 +91,8 @@ class RepConv(nn.Module):
     def norm_of_zero(self, u: Tensor) -> Tensor:
         """What the first norm, whose input u is, gives to zero: `[C, 1, 1]`."""
         norm = self.expand.norm
+        if isinstance(norm, nn.Identity):  # folded
+            return self.expand.conv.bias.view(-1, 1, 1)
         if self.training and not self.legacy_training:
             variance, mean = torch.var_mean(u.to(norm.weight.dtype), (0, 1, 3, 4), correction=0)
         else:

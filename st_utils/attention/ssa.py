@@ -18,6 +18,7 @@ class SSA(QKVAttention):
     Args:
         scale: 0.125 for CIFAR and ImageNet, 0.25 for events, whatever the width of a head (the authors' code).
         qkv_bias: true for CIFAR, false for events and ImageNet (the authors' code).
+        proj_bias: of the output projection; false in Spikingformer and SGLFormer.
         attn_threshold: of the neuron after the mix.
     """
 
@@ -30,8 +31,9 @@ class SSA(QKVAttention):
         scale: float = 0.125,
         qkv_bias: bool = True,
         attn_threshold: float = 0.5,
+        proj_bias: bool = True,
     ):
-        super().__init__(dim, num_heads, step, node, qkv_bias, attn_threshold)
+        super().__init__(dim, num_heads, step, node, qkv_bias, attn_threshold, proj_bias=proj_bias)
         self.scale = scale
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, height: int) -> Tensor:

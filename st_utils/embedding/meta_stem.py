@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
-from torch import Tensor, nn
+from torch import nn
 
-from registry import Spec, register
+from registry import register
 from st_utils.block import Block
 from st_utils.errors import UserError
-from st_utils.layer import ConvNorm
-from st_utils.node.base import build_node
+from st_utils.layer import NodeConvNorm
 
-
-class Downsample(ConvNorm):
-    """Neuron, convolution with bias, norm: a membrane potential to one of the next stage, both real-valued.
-
-    `[T, B, C, H, W]` -> `[T, B, C', ceil(H / stride), ceil(W / stride)]`. Without `node` it takes the image.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        node: str | Spec | None,
-        step: int,
-        kernel: int = 3,
-        stride: int = 2,
-    ):
-        super().__init__(in_channels, out_channels, kernel, stride, bias=True)
-        self.node = nn.Identity() if node is None else build_node(node, step, in_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(self.node(x))
+# A membrane potential to one of the next stage, `[T, B, C, H, W]` -> `[T, B, C', ceil(H / stride), ceil(W / stride)]`.
+Downsample = partial(NodeConvNorm, kernel=3, stride=2, bias=True)
 
 
 @register.embedding(

@@ -12,6 +12,8 @@ from st_utils.errors import UserError
 class Direct(nn.Module):
     """`[B, C, H, W]` images repeated `step` times, or `[B, T, C, H, W]` frames, as `[T, B, C, H, W]`.
 
+    The steps of an image are one in memory, so that what sees it first computes once (see over_time).
+
     Raises UserError when frames do not number `step`.
     """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -9,6 +11,9 @@ from tests import golden_numbers as golden
 from zoo import authors_spec, create_model, load_published
 
 PATTERNS = ("spikformer_*", "sdt*", "statten*")
+PATTERNS += ("spikingformer*", "spikf_semm*", "sglformer*", "swformer*", "spikingresformer*")
+PATTERNS += ("qkformer*", "tim*")
+PATTERNS += ("dta_snn*",)
 FILES = golden.files(*PATTERNS)
 
 
@@ -16,9 +21,17 @@ def build(numbers: dict):
     """The model of a golden file with the authors' weights, in float64, and its input."""
     source, x = numbers["source"], golden.draw("input", numbers["input"])
     frames = x.shape[1] if numbers["input"]["layout"] == "BTCHW" else 4
-    spec = authors_spec(source["repository"], source["file"], numbers["constructor"], frames, numbers["neuron"])
+    place = source["repository"], source["file"], numbers["constructor"], frames, numbers["neuron"]
+    spec = authors_spec(*place, re.sub(r".*\((.+)\)", r"\1", source["class"]))
     model = create_model(spec).double()
     return load_published(model, golden.state_dict(numbers)), x
+
+
+def run(model, x, numbers: dict):
+    """The output in the authors' layout: [B, classes], or of each step [T, B, classes], in DTA-SNN [B, T, classes]."""
+    if "DTA" in numbers["source"]["repository"]:
+        return model(x, per_step=True).transpose(0, 1)
+    return model(x, per_step=numbers["eval"]["output"]["shape"][0] == x.shape[1] and x.dim() == 5)
 
 
 def test_the_golden_files_are_there():
@@ -31,10 +44,9 @@ def test_the_golden_files_are_there():
 def test_outputs_and_gradients(path):
     numbers = golden.read(path)
     model, x = build(numbers)
-    per_step = numbers["eval"]["output"]["shape"][0] == x.shape[1] and x.dim() == 5
     for mode in ("eval", "train"):
         model.train(mode == "train")
-        output = model(x, per_step=per_step)
+        output = run(model, x, numbers)
         torch.testing.assert_close(output, golden.tensor(numbers[mode]["output"]), rtol=0, atol=1e-9)
     loss = golden.loss_of(output)
     assert loss.item() == pytest.approx(numbers["train"]["loss"], abs=1e-8)
@@ -60,13 +72,22 @@ def check_gradients(model, expected: dict) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_firing_rates(path):
-    """The spiking layers fire as often as the authors', in the order in which they run."""
+    """The spiking layers fire as often as the authors', in the order in which they run.
+
+    A node that runs on for longer than `step` (SGLFormer's q, k and v) counts once for each use; one that takes step
+    and sample for one axis (QKFormer's leak) counts once.
+    """
     numbers = golden.read(path)
     model, x = build(numbers)
-    rates = []
+    rates, step = [], model.encoder.step
+
+    def record(module, inputs, spikes):
+        uses = [spikes] if spikes.shape[1] % len(x) else spikes.split(step)
+        rates.extend((use != 0).double().mean().item() for use in uses)
+
     for module in model.modules():
         if getattr(module, "part_kind", None) == "node":
-            module.register_forward_hook(lambda m, i, out: rates.append((out != 0).double().mean().item()))
+            module.register_forward_hook(record)
     with torch.no_grad():
         model.eval()(x)
     assert rates == pytest.approx(numbers["firing"], abs=1e-9)

@@ -7,19 +7,24 @@ import torch
 
 import main
 import zoo
-from registry import canonical, entry, names
-from st_utils.training.settings import read_yaml
-from zoo.recipe import FOLDER, find_recipe, recipe_names
+from registry import canonical, names, parse
+from st_utils.errors import UserError
+from st_utils.training.settings import OneLineParser, add_settings, read_yaml
+from zoo.recipe import FOLDER, find_recipe, full_name, meant_for, read_recipe, recipe_aliases, recipe_names
 
 
 @pytest.mark.parametrize("recipe", recipe_names())
 def test_recipe(recipe):
+    """Asked for by its name alone, it brings its model, its data set and their arguments."""
     assert read_yaml(FOLDER / f"{recipe}.yml")["source"], "a recipe says where its settings stand"
-    *model, dataset = recipe.split("_")
-    assert dataset in names("dataset")
-    name = "_".join(model) if "_".join(model) in names("model") else "sdt" if model == ["statten"] else "spikformer"
-    settings, found = main.resolve({"model": name, "dataset": dataset, "recipe": recipe, "device": "cpu"})
+    assert meant_for(recipe)["dataset"] in names("dataset")
+    settings, found = main.resolve({"recipe": recipe, "device": "cpu"})
     assert found == recipe
+    for kind, part in meant_for(recipe).items():
+        spec = parse(getattr(settings, kind))
+        assert spec.name == part
+        unused = read_recipe(recipe).get(kind, {}).keys() - spec.args.keys()
+        assert not unused or meant_for(recipe).keys() == {"dataset"}, f"{kind} {part} has no {unused}"
     with torch.device("meta"):
         model = zoo.create_model(settings.model)
     assert model.spec == str(canonical("model", settings.model))
@@ -32,12 +37,60 @@ def test_the_models_own_recipe_comes_first():
     assert find_recipe("vit", "imnet")[0] == "none"
 
 
-def test_published_sizes_from_recipes():
-    """The recipes' ImageNet models are the papers' 8-512."""
-    for recipe, parameters in (("spikformer_imnet", 29_689_384), ("sdt_imnet", 29_689_896 - 8 * 64)):
-        model = recipe.split("_")[0]
-        settings, _ = main.resolve({"model": model, "dataset": "imnet", "device": "cpu"})
-        with torch.device("meta"):
-            built = zoo.create_model(settings.model, num_classes=1000)
-        assert sum(p.numel() for p in built.parameters()) == parameters
-        assert "embed_dim" in entry("model", model).params
+PUBLISHED_SIZES = {  # parameters in use, as docs/published.md has them
+    "spikformer_cifar10": 9_324_730, "spikformer_dvsc10": 2_566_666, "spikformer_imnet": 29_689_384,
+    "spikformer_imnet_8_384": 16_816_024, "spikformer_imnet_6_512": 23_373_352,
+    "spikformer_imnet_10_512": 36_005_416, "spikformer_imnet_8_768": 66_338_632,
+    "sdt_cifar10": 10_233_418, "sdt_cifar10_2_256": 2_566_954, "sdt_cifar100_2_256": 2_590_084,
+    "sdt_dvsc10": 2_566_666, "sdt_dvsg": 2_566_923, "sdt_imnet": 29_689_384, "sdt_imnet_8_384": 16_816_024,
+    "sdt_imnet_6_512": 23_373_352, "sdt_imnet_10_512": 36_005_416, "sdt_imnet_8_768": 66_338_632,
+    "statten_cifar10_2_256": 2_566_954, "statten_dvsc10": 2_566_666, "statten_dvsc10_t10": 2_566_666,
+    "statten_ncaltech101": 2_590_053, "statten_imnet": 29_689_384, "statten_imnet_8_768": 66_338_632,
+    "sdt_v2_imnet": 55_350_248, "sdt_v3_imnet": 18_987_504, "sdt_v3_imnet_t": 2_702_048,
+    "sdt_v3_imnet_s": 5_105_608, "sdt_v3_imnet_m": 10_023_112,
+}  # fmt: skip
+CLASSES = {"cifar10": 10, "cifar100": 100, "dvsc10": 10, "dvsg": 11, "ncaltech101": 101, "imnet": 1000}
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED_SIZES)
+def test_published_sizes_from_recipes(recipe):
+    settings, _ = main.resolve({"recipe": recipe, "device": "cpu"})
+    dataset = meant_for(recipe)["dataset"]
+    channels = 3 if settings.event_size is None else 2
+    with torch.device("meta"):
+        built = zoo.create_model(settings.model, num_classes=CLASSES[dataset], in_channels=channels, img_size=128)
+    assert sum(p.numel() for p in built.parameters()) == PUBLISHED_SIZES[recipe]
+
+
+def test_authors_names_of_recipes():
+    settings, recipe = main.resolve({"recipe": "conf/cifar10-dvs/2_256_200E_t16_TET", "device": "cpu"})
+    assert recipe == "statten_dvsc10"
+    assert (settings.tet, settings.tet_means, settings.tet_lamb) == (True, 1.0, 0.001)
+    assert (settings.lr, settings.batch_size, settings.epochs, settings.event_size) == (0.01, 16, 210, 64)
+    assert "attention=statten(chunk=4, events=true)" in settings.model
+    assert "step=16" in settings.model
+    assert settings.dataset == 'dvsc10(resize="bilinear", split="spikingjelly")'
+    assert full_name("conf/imagenet/8_768_300E_t4.yml") == "sdt_imnet_8_768"
+    assert not recipe_aliases().keys() & set(recipe_names())
+    with pytest.raises(UserError, match="did you mean 'conf/cifar10/2_512_300E_t4'"):
+        full_name("conf/cifar10/2_512_300E_t")
+
+
+def test_like_takes_all_but_what_is_said():
+    base, variant = read_recipe("sdt_dvsg"), read_recipe("sdt_dvsg_t10")
+    assert variant["lr"] == 2e-3
+    assert variant["model"]["step"] == 10
+    same = base.keys() - {"source", "aliases", "model", "lr", "warmup_lr", "weight_decay"}
+    assert {key: variant[key] for key in same} == {key: base[key] for key in same}
+
+
+def test_the_command_line_comes_before_the_recipe():
+    """The authors' own command line: what it leaves open is the recipe's."""
+    words = "--dataset dvsc10 --epochs 500 --batch-size 16 --seed 42 --event-size 128 --model spikformer --device cpu"
+    parser = OneLineParser("main.py")
+    add_settings(parser)
+    settings, recipe = main.resolve(parser.parse(words.split()))
+    assert recipe == "spikformer_dvsc10"
+    assert (settings.epochs, settings.batch_size, settings.seed, settings.event_size) == (500, 16, 42, 128)
+    assert (settings.lr, settings.warmup_epochs, settings.event_augment) == (1e-3, 10, "hflip+snn_augment_wide")
+    assert "embed_dim=256" in settings.model

@@ -1,0 +1,98 @@
+"""SGLFormer: convolutions, local and global spiking self-attention, and a head that convolves over tokens and time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+from torch import Tensor, nn
+
+from registry import Spec, register
+from st_utils.attention.local_ssa import SGLFORMER
+from st_utils.layer import init_trunc_normal
+from st_utils.sglformer import FullSize, SGLBlock
+from st_utils.transformer import SpikingTransformer, drop_path_rates
+from zoo.published import Published
+from zoo.step_benchmark import CONSTANTS, FOLDER, arguments
+
+# The convolutions of a block: the authors' names -> ours.
+LOCAL = {
+    "dw_conv1": "near.branch.conv",
+    "bn1": "near.branch.norm",
+    "conv1": "mix.branch.expand.conv",
+    "bn2": "mix.branch.expand.norm",
+    "dw_conv2": "mix.branch.depthwise.conv",
+    "bn3": "mix.branch.depthwise.norm",
+    "conv2": "mix.branch.project.conv",
+    "bn4": "mix.branch.project.norm",
+}
+
+
+def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[str, Any]:
+    shared = {"scale": args.get("attn_scale", 0.125), "legacy_shared_qkv": True}
+    strided = {"windows": args.get("num_hw", 2), "legacy_strided": True, "legacy_reshape": True}
+    return {
+        **arguments(args, step),
+        "embedding": Spec("sgl_tokenizer", {"pooling": "0000"}),
+        "attention": Spec("local_ssa", {"windows": 1, **shared}),
+        "local_attention": Spec("local_ssa", {**strided, **shared}),
+        "head_tokens": 64,
+    }
+
+
+@register.model("sglformer", source=f"{SGLFORMER}; Fancyssc/SpikingTransformerBenchmark")
+class SGLFormer(
+    SpikingTransformer,
+    depth=1,
+    num_heads=16,
+    embedding="sgl_tokenizer",
+    attention="ssa(proj_bias=false, qkv_bias=false)",
+    mlp="mlp(bias=false)",
+):
+    """SGLFormer (the default is SGLFormer-1-384 for CIFAR, 8,852,874 parameters at 10 classes).
+
+    A block has convolutions, local attention and MLP, then global attention and MLP twice; spikes are added. Before
+    the head one depthwise convolution spans all tokens and steps, so that time is mixed by learnt weights, not
+    averaged: the logits of every step are the same. The STEP benchmark's code differs from the authors' own: its
+    tokenizer does not pool (`embedding=sgl_tokenizer(pooling="0000")`), its head spans 64 tokens of any number
+    (`head_tokens=64`), and its attentions are `local_ssa`'s with legacy_shared_qkv and legacy_reshape. Windows are
+    strided in both (legacy_strided); here they hold neighbours.
+
+    Args:
+        local_attention: of the first attention in each block.
+        head_tokens: tokens that the convolution before the head spans; none is all that an image of img_size has.
+            Over more it slides, and the mean of its results is taken.
+    """
+
+    published = Published(
+        repositories=(FOLDER + "sglformer_cifar.py",),
+        rules=(
+            (r"stem\.stem_(conv|bn)\.(.+)", r"embedding.stages.0.\1.\2"),
+            (r"tokenizer\.(conv|bn)(\d)\.(.+)", r"embedding.stages.\2.\1.\3"),
+            *((rf"blocks\.(\d+)\.loc\.{theirs}\.(.+)", rf"blocks.\1.loc.{ours}.\2") for theirs, ours in LOCAL.items()),
+            (r"blocks\.(\d+)\.ssa(\d)\.q_(\w+)\.(.+)", r"blocks.\1.pair\2.attention.branch.q.\3.\4"),
+            (r"blocks\.(\d+)\.ssa(\d)\.pro_(\w+)\.(.+)", r"blocks.\1.pair\2.attention.branch.proj.\3.\4"),
+            (r"blocks\.(\d+)\.mlp(\d)\.(fc\d)_(\w+)\.(.+)", r"blocks.\1.pair\2.mlp.branch.\3.\4.\5"),
+            (r"full_size_conv\.(.+)", r"full_size.conv.\1"),
+            (r"bn\.(.+)", r"full_size.norm.\1"),
+            (r"(head\..+)", r"\1"),
+        ),
+        unused=(*CONSTANTS, r"blocks\.\d+\.ssa\d\.[kv]_(conv|bn)\..+"),
+        spec=_authors_arguments,
+    )
+
+    def __init__(self, local_attention: str = "local_ssa", head_tokens: int | None = None, **settings: Any):
+        self.local_attention, self.head_tokens = local_attention, head_tokens
+        super().__init__(**settings)
+        init_trunc_normal(self, kernels=(), linear=True)
+
+    def make_blocks(self, dim: int, depth: int, drop_path: float, **block: Any) -> tuple[list[nn.Module], int]:
+        tokens = prod(block["grid"]()) if self.head_tokens is None else self.head_tokens
+        self.full_size = FullSize(dim, tokens, block["step"])
+        rates = iter(drop_path_rates(drop_path, 3 * depth))
+        return [SGLBlock(dim, rates, self.local_attention, **block) for _ in range(depth)], dim
+
+    def pooled(self, x: Tensor) -> Tensor:
+        tokens = self.blocks(self.embedding(self.encoder(x)))
+        return self.full_size(tokens).expand(len(tokens), -1, -1, -1, -1)

@@ -1,0 +1,56 @@
+"""Spikformer with the spiking experts mixture in place of attention and MLP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from registry import Spec, register
+from st_utils.attention.semm import SOURCE
+from st_utils.errors import UserError
+from st_utils.layer import init_trunc_normal
+from st_utils.transformer import SpikingTransformer
+from zoo.published import Published
+from zoo.step_benchmark import CONSTANTS, FOLDER, PATCH_RULES, arguments
+
+
+def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[str, Any]:
+    if (mode := args.get("expert_mode", "base")) != "base":
+        raise UserError(f"expert_mode must be base, not {mode}: the authors' code runs no other")
+    experts = {"num_expert": args.get("num_expert", 4), "expert_dim": args.get("expert_dim", 96)}
+    attention = Spec("semm", {**experts, "scale": args.get("attn_scale", 0.125), "legacy_router": True})
+    return {**arguments(args, step), "attention": attention}
+
+
+@register.model(
+    "spikf_semm",
+    aliases=("spikformer_semm",),
+    source=f"{SOURCE}; Fancyssc/SpikingTransformerBenchmark",
+)
+class SpikformerSEMM(SpikingTransformer, attention="semm", mlp="emsp"):
+    """Spikformer with experts mixture (the default is 4-384 for CIFAR, 7,739,242 parameters at 10 classes).
+
+    Attention `semm` of 4 experts and MLP `emsp` in Spikformer's blocks. Differs from the authors' code in the
+    router, whose output theirs reshapes where a transpose is meant (`semm(legacy_router=true)`), and in running at
+    any number of steps and on any token grid (theirs: 4, and 8 x 8). `num_heads` is not used.
+    """
+
+    published = Published(
+        repositories=(FOLDER + "spikf_semm_cifar.py",),
+        rules=(
+            *PATCH_RULES,
+            (r"block\.(\d+)\.attn\.(k|v|proj)_(\w+)\.(.+)", r"blocks.\1.attention.branch.\2.\3.\4"),
+            (r"block\.(\d+)\.attn\.router1\.(.+)", r"blocks.\1.attention.branch.router.conv.\2"),
+            (r"block\.(\d+)\.attn\.router2\.(.+)", r"blocks.\1.attention.branch.router.norm.\2"),
+            (r"block\.(\d+)\.attn\.ff_list\.(\d+)\.unit_(\w+)\.(.+)", r"blocks.\1.attention.branch.q.\2.\3.\4"),
+            (r"block\.(\d+)\.mlp\.(fc\d)_(\w+)\.(.+)", r"blocks.\1.mlp.branch.\2.\3.\4"),
+            (r"block\.(\d+)\.mlp\.dw_(\w+)\.(.+)", r"blocks.\1.mlp.branch.depthwise.\2.\3"),
+            (r"(head\..+)", r"\1"),
+        ),
+        unused=CONSTANTS,
+        spec=_authors_arguments,
+    )
+
+    def __init__(self, **settings: Any):
+        super().__init__(**settings)
+        init_trunc_normal(self, kernels=(1,), linear=True)
