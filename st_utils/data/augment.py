@@ -148,15 +148,18 @@ def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
 
 
 class Normalise:
-    """uint8 [B, C, H, W] -> float32: (0..1 scale - mean) / std; then erases patches if asked."""
+    """uint8 [B, C, H, W] -> float32: (0..1 scale - mean) / std."""
 
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], augment: Augment | None = None):
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]):
         self.mean = torch.tensor(mean).view(-1, 1, 1)
         self.std = torch.tensor(std).view(-1, 1, 1)
-        self.erase = None
-        if augment and augment.re_prob:
-            self.erase = RandomErasing(augment.re_prob, mode=augment.re_mode, max_count=augment.re_count, device="cpu")
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        images = pixels.float().div_(255).sub_(self.mean).div_(self.std)
-        return self.erase(images) if self.erase else images
+        return pixels.float().div_(255).sub_(self.mean).div_(self.std)
+
+
+def erasing(augment: Augment) -> RandomErasing | None:
+    """What erases patches of one normalised image [C, H, W], in place; None where that is not asked for."""
+    if not augment.re_prob:
+        return None
+    return RandomErasing(augment.re_prob, mode=augment.re_mode, max_count=augment.re_count, device="cpu")

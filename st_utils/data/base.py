@@ -26,17 +26,29 @@ class DataSet:
     test: Dataset
     num_classes: int
     in_channels: int
-    img_size: int
+    img_size: int | tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_names: tuple[str, ...]
     crop_pct: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.img_size < 1:
+        if not isinstance(self.img_size, tuple) and self.img_size < 1:
             raise UserError(f"{self.name}: img_size is {self.img_size}: give a side of at least 1 pixel")
         assert len(self.mean) == len(self.std) == self.in_channels, f"{self.name}: a mean and std per channel"
         assert len(self.class_names) == self.num_classes, f"{self.name}: one name per class"
+
+
+@dataclass
+class FrameData(DataSet):
+    """A data set of frames: `split[i]` is (array [T, C, H, W], label), with T = `step`.
+
+    `img_size` is their side, or (H, W). What enters the network is (frames / scale - mean) / std; for event counts
+    scale and std are 1 and the mean is 0.
+    """
+
+    step: int = 4
+    scale: float = 1.0
 
 
 class ArrayImages(Dataset):

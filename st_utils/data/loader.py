@@ -1,9 +1,15 @@
-"""Batches, the same for the same (seed, epoch): on any number of workers, and after a resume, bit for bit."""
+"""Batches, the same for the same (seed, epoch): on any number of workers and processes, and after a resume.
 
+A sample's random numbers are a function of (seed, epoch, its index) alone, whatever batch and process it is in.
+"""
+
+import logging
 import random
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,13 +17,16 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from st_utils.data.augment import Augment, Normalise, eval_transform, train_transform
-from st_utils.data.base import DataSet, first_per_class
-from st_utils.errors import UserError
+from st_utils.data.augment import Augment, Normalise, erasing, eval_transform, train_transform
+from st_utils.data.base import DataSet, FrameData, first_per_class
+from st_utils.data.event_augment import FrameNormalise, FrameTransform
+from st_utils.errors import ProcessError, UserError
+
+logger = logging.getLogger(__name__)
 
 KEEP_BYTES = 2**30  # a split whose pixels never change is transformed once if it fits here
 
-Request = tuple[tuple[int, int, int], np.ndarray]  # (seed, epoch, batch number from 1), indices
+Request = tuple[tuple[int, int], np.ndarray]  # (seed, epoch), indices
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -25,10 +34,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 def seeded(entropy: tuple[int, ...]) -> Iterator[None]:
     """Inside, Python's, numpy's and torch's CPU generators start from `entropy`; then they go back."""
     saved = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    python, numpy, pytorch = np.random.SeedSequence(entropy).generate_state(3).tolist()
-    random.seed(python)
-    np.random.seed(numpy)
-    torch.default_generator.manual_seed(pytorch)  # torch.manual_seed would also reseed the GPU's, for good
+    reseed(entropy)
     try:
         yield
     finally:
@@ -37,16 +43,53 @@ def seeded(entropy: tuple[int, ...]) -> Iterator[None]:
         torch.set_rng_state(saved[2])
 
 
+def reseed(entropy: tuple[int, ...]) -> None:
+    """Start Python's, numpy's and torch's CPU generators from `entropy`."""
+    python, numpy, pytorch = np.random.SeedSequence(entropy).generate_state(3).tolist()
+    random.seed(python)
+    np.random.seed(numpy)
+    torch.default_generator.manual_seed(pytorch)  # torch.manual_seed would also reseed the GPU's, for good
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one of `world` processes takes of every batch: `parts` micro-batches, of `world * parts` that there are.
+
+    The first and the last sample of a batch go to the same micro-batch, the second and the last but one, and so on:
+    these are the pairs that timm's Mixup mixes.
+    """
+
+    rank: int = 0
+    world: int = 1
+    parts: int = 1
+
+    def positions(self, count: int) -> list[np.ndarray]:
+        """The places in a batch of `count` samples of each of this process's micro-batches."""
+        paired = np.empty(count, dtype=np.int64)
+        paired[0::2] = np.arange((count + 1) // 2)
+        paired[1::2] = np.arange(count - 1, (count + 1) // 2 - 1, -1)
+        shares = np.array_split(paired, self.world * self.parts)
+        return [np.sort(share) for share in shares[self.rank * self.parts : (self.rank + 1) * self.parts]]
+
+
 class BatchSource(Dataset):
     """Serves whole batches of `samples`, a map-style data set of (image, int).
 
-    transform: one image -> an array or tensor; may be random, with the global generators
-    finish: their stack [B, ...] -> the inputs (normalising, erasing); may be random too
+    transform: one image -> an array or tensor; may be random, with the global generators, unless its `random` is false
+    finish: their stack [B, ...] -> the inputs; not random
     keep: transform every image once, at the first batch, and keep the results in memory
+    erase: changes one finished image in place; may be random, with the global generators
     """
 
-    def __init__(self, samples: Dataset, transform: Callable, finish: Callable, keep: bool = False):
-        self.samples, self.transform, self.finish, self.keep = samples, transform, finish, keep
+    def __init__(
+        self,
+        samples: Dataset,
+        transform: Callable,
+        finish: Callable,
+        keep: bool = False,
+        erase: Callable | None = None,
+    ):
+        self.samples, self.transform, self.finish, self.keep, self.erase = samples, transform, finish, keep, erase
         self._kept: Batch | None = None
 
     def __len__(self) -> int:
@@ -55,21 +98,32 @@ class BatchSource(Dataset):
     def __getitem__(self, request: Request) -> Batch | UserError:
         """The batch asked for. An error is returned, for a worker would wrap a raised one in a traceback."""
         entropy, indices = request
+        if not len(indices):  # a process's share of a last batch smaller than the processes are many
+            return torch.empty(0), torch.empty(0, dtype=torch.int64)
         try:
             with seeded(entropy):
-                inputs, labels = self._select(torch.from_numpy(indices)) if self.keep else self._read(indices)
-                return self.finish(inputs), labels
+                inputs, labels = self._select(indices, entropy) if self.keep else self._read(indices, entropy)
+                inputs = self.finish(inputs)
+                if self.erase:
+                    for image, index in zip(inputs, indices, strict=True):
+                        reseed((*entropy, 2, int(index)))
+                        self.erase(image)
+                return inputs, labels
         except UserError as error:
             return error
 
-    def _select(self, indices: torch.Tensor) -> Batch:
+    def _select(self, indices: np.ndarray, entropy: tuple[int, int]) -> Batch:
         if self._kept is None:
-            self._kept = self._read(range(len(self.samples)))
-        return self._kept[0][indices], self._kept[1][indices]
+            self._kept = self._read(range(len(self.samples)), entropy)
+        places = torch.from_numpy(indices)
+        return self._kept[0][places], self._kept[1][places]
 
-    def _read(self, indices: Any) -> Batch:
+    def _read(self, indices: Any, entropy: tuple[int, int]) -> Batch:
         inputs, labels = None, torch.empty(len(indices), dtype=torch.int64)
+        draws = getattr(self.transform, "random", True)
         for place, index in enumerate(indices):
+            if draws:
+                reseed((*entropy, 1, int(index)))
             image, labels[place] = self.samples[int(index)]
             value = torch.as_tensor(self.transform(image))
             if inputs is None:
@@ -80,14 +134,19 @@ class BatchSource(Dataset):
 
 @dataclass
 class EpochOrder:
-    """The requests of one epoch of `count` samples; shuffled, the order is a function of (seed, epoch)."""
+    """The requests of one epoch of `count` samples; shuffled, the order is a function of (seed, epoch).
+
+    Of every batch of batch_size samples, this process's share is asked for; `start` batches are left out.
+    """
 
     count: int
     batch_size: int
     seed: int
     shuffle: bool
     drop_last: bool
+    share: Share = Share()
     epoch: int = 0
+    start: int = 0
 
     def __len__(self) -> int:
         return self.count // self.batch_size if self.drop_last else -(-self.count // self.batch_size)
@@ -97,16 +156,17 @@ class EpochOrder:
         if self.shuffle:
             state = np.random.SeedSequence((self.seed, epoch, 0)).generate_state(1).item()
             order = torch.randperm(self.count, generator=torch.Generator().manual_seed(state)).numpy()
-        for number in range(len(self)):
-            start = number * self.batch_size
-            yield (self.seed, epoch, number + 1), order[start : start + self.batch_size]
+        for number in range(self.start, len(self)):
+            batch = order[number * self.batch_size :][: self.batch_size]
+            yield (self.seed, epoch), batch[np.concatenate(self.share.positions(len(batch)))]
 
 
 class EpochLoader:
     """Iterates over one epoch of (inputs [B, ...], labels int64 [B]); `set_epoch(e)` chooses which.
 
     The batches of epoch e are a function of (seed, e) and the source alone: not of the workers, nor of the
-    global generators, which are left as they were found. `len` is the number of batches.
+    global generators, which are left as they were found. `len` is the number of batches. batch_size counts the
+    samples of all processes; what comes is this one's share, its micro-batches one after the other.
     """
 
     def __init__(
@@ -118,9 +178,10 @@ class EpochLoader:
         drop_last: bool = False,
         workers: int = 0,
         pin_memory: bool = False,
+        share: Share | None = None,
     ):
         self.source = source
-        self._order = EpochOrder(len(source), batch_size, seed, shuffle, drop_last)
+        self._order = EpochOrder(len(source), batch_size, seed, shuffle, drop_last, share or Share())
         if source.keep:
             workers = 0  # indexing memory is faster than passing batches between processes
         self._new_loader = partial(
@@ -135,19 +196,33 @@ class EpochLoader:
         )
         self._loader = self._new_loader()
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next `iter` gives."""
-        self._order.epoch = epoch
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch that the next `iter` gives, from its batch number `start` on, counted from 0."""
+        self._order.epoch, self._order.start = epoch, start
 
     def __len__(self) -> int:
         return len(self._order)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader:
-            if isinstance(batch, UserError):
-                self._loader = self._new_loader()  # ends the workers now; held by a traceback they'd linger
-                raise batch
+        batches = iter(self._loader)
+        if self._loader.num_workers and threading.current_thread() is threading.main_thread():
+            # torch would raise a worker's death wherever the main thread is, in the middle of a step too; without
+            # its handler the death is found where the next batch is awaited, within five seconds
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        while (batch := self._next(batches)) is not None:
             yield tuple(batch)
+
+    def _next(self, batches: Iterator) -> Batch | None:
+        try:
+            batch = next(batches, None)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            batch = ProcessError(f"{str(error).splitlines()[0]} (killed, or out of memory: try fewer --workers)")
+        if isinstance(batch, UserError):
+            self._loader = self._new_loader()  # ends the workers now; held by a traceback they'd linger
+            raise batch
+        return batch
 
 
 def build_loaders(
@@ -161,12 +236,17 @@ def build_loaders(
     train_images: int | None = None,
     test_images: int | None = None,
     pin_memory: bool = False,
+    share: Share | None = None,
+    event_augment: str | None = None,
 ) -> tuple[EpochLoader, EpochLoader]:
     """The loaders of a data set: batches (images float32 [B, C, img_size, img_size], labels int64 [B]).
 
+    Of a `FrameData` the inputs are its frames, [B, T, C, H, W], which `event_augment` changes in training.
+
     The training one shuffles, augments, and drops the last, incomplete batch; the test one does none of this.
     img_size and crop_pct are the data set's own when not given. `train_images` and `test_images` keep only
-    that many images of a split, the first of every class in turn. Raises UserError for what can't work.
+    that many images of a split, the first of every class in turn. `share` is what this process takes of each
+    batch (in testing, as one). Raises UserError for what can't work.
     """
     augment = augment or Augment()
     side = data.img_size if img_size is None else img_size
@@ -174,15 +254,28 @@ def build_loaders(
     train = data.train if train_images is None else first_per_class(data.train, train_images, "train_images")
     test = data.test if test_images is None else first_per_class(data.test, test_images, "test_images")
     _check(side, batch_size, workers, seed, crop, len(train))
+    if isinstance(data, FrameData):
+        train_source, test_source = _frame_sources(data, train, test, side, augment, event_augment)
+    else:
+        train_source, test_source = _image_sources(data, train, test, side, augment, crop)
+    common = {"batch_size": batch_size, "seed": seed, "workers": workers, "pin_memory": pin_memory}
+    share = share or Share()
+    train_loader = EpochLoader(train_source, shuffle=True, drop_last=True, share=share, **common)
+    return train_loader, EpochLoader(test_source, share=replace(share, parts=1), **common)
 
+
+def _image_sources(
+    data: DataSet, train: Dataset, test: Dataset, side: int, augment: Augment, crop: float
+) -> tuple[BatchSource, BatchSource]:
     def fits(split: Dataset) -> bool:
         return len(split) * data.in_channels * side * side <= KEEP_BYTES
 
     train_source = BatchSource(
         train,
         train_transform(augment, side, data.mean),
-        Normalise(data.mean, data.std, augment),
+        Normalise(data.mean, data.std),
         keep=not augment.random_pixels and fits(train),
+        erase=erasing(augment),
     )
     test_source = BatchSource(
         test,
@@ -190,13 +283,32 @@ def build_loaders(
         Normalise(data.mean, data.std),
         keep=fits(test),
     )
-    common = {"batch_size": batch_size, "seed": seed, "workers": workers, "pin_memory": pin_memory}
-    train_loader = EpochLoader(train_source, shuffle=True, drop_last=True, **common)
-    return train_loader, EpochLoader(test_source, **common)
+    return train_source, test_source
 
 
-def _check(side: int, batch_size: int, workers: int, seed: int, crop_pct: float, train_count: int) -> None:
-    if side < 1:
+def _frame_sources(
+    data: FrameData, train: Dataset, test: Dataset, side: Any, augment: Augment, event_augment: str | None
+) -> tuple[BatchSource, BatchSource]:
+    if side != data.img_size:
+        raise UserError(f"{data.name} has frames of {data.img_size}, not of {side}: give --event-size, no --img-size")
+    if event_augment and isinstance(data.img_size, tuple):
+        raise UserError(f"event_augment={event_augment!r} is for event frames: {data.name} has sequences, leave it out")
+    if augment.random_pixels or augment.re_prob:
+        logger.warning("the augmentation of images is ignored: %s takes --event-augment", data.name)
+    transform = FrameTransform(event_augment)
+    finish = FrameNormalise(data.scale, data.mean, data.std)
+
+    def fits(split: Dataset) -> bool:
+        return len(split) * split[0][0].nbytes <= KEEP_BYTES
+
+    train_source = BatchSource(train, transform, finish, keep=not transform.random and fits(train))
+    return train_source, BatchSource(test, FrameTransform(), finish, keep=fits(test))
+
+
+def _check(
+    side: int | tuple[int, int], batch_size: int, workers: int, seed: int, crop_pct: float, train_count: int
+) -> None:
+    if not isinstance(side, tuple) and side < 1:
         raise UserError(f"img_size is {side}: give a side of at least 1 pixel")
     if not 1 <= batch_size <= train_count:
         raise UserError(f"batch_size is {batch_size}: choose 1 to {train_count}, the training images")

@@ -1,5 +1,6 @@
 """The real files are in ZOO_DATA, or in shared/data beside the repository; without, their tests skip."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -32,6 +34,16 @@ def cifar_root(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     command = [sys.executable, str(real_data / "cifar10" / "restore.py"), str(root)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return root
+
+
+@pytest.fixture(scope="session")
+def spikingjelly_utils() -> ModuleType:
+    """SpikingJelly's datasets/utils.py by itself: importing the package around it needs a working torchaudio."""
+    place = Path(importlib.util.find_spec("spikingjelly").origin).parent / "datasets" / "utils.py"
+    spec = importlib.util.spec_from_file_location("spikingjelly.datasets.utils", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

@@ -8,13 +8,16 @@ from registry import entry, names
 def test_every_data_set_says_what_it_is(name):
     found = entry("dataset", name)
     assert found.doc.endswith(".") and found.source
-    assert "img_size" in found.params or "event_size" in found.params
+    assert {"img_size", "event_size", "form"} & set(found.params)
 
 
 @pytest.mark.parametrize(
     ("alias", "name"),
     [
         ("CIFAR10", "cifar10"), ("cifar_100", "cifar100"), ("MNIST", "mnist"), ("fashion_mnist", "fashion"),
+        ("cifar10dvs", "dvsc10"), ("CIFAR10DVS", "dvsc10"), ("dvs128gesture", "dvsg"), ("DVS128Gesture", "dvsg"),
+        ("n_mnist", "nmnist"), ("NMNIST", "nmnist"), ("NCALTECH101", "ncaltech101"), ("NCARS", "ncars"), ("SHD", "shd"),
+        ("ESImageNet", "esimagenet"), ("sequential_mnist", "smnist"), ("pmnist", "psmnist"),
         ("fmnist", "fashion"), ("FashionMNIST", "fashion"), ("imagenet", "imnet"), ("image_folder", "folder"),
     ],
 )  # fmt: skip

@@ -1,0 +1,287 @@
+"""Reading event recordings: every container that the field's data sets come in becomes `Events`.
+
+A file that is missing, cut off, of another format or with events outside the sensor raises one UserError that names it.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from st_utils.data.files import read_file
+from st_utils.errors import UserError
+
+BIN_OVERFLOW = 240  # this row stands for 2^13 us that passed (Orchard's format)
+COMPRESSIONS = ("none", "lz4", "lz4", "zstd", "zstd")  # of AEDAT 4, by number
+
+
+@dataclass(frozen=True)
+class Events:
+    """Events in order of time: column x, row y, time t (us, or steps), polarity p (0 or 1)."""
+
+    x: np.ndarray
+    y: np.ndarray
+    t: np.ndarray
+    p: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def __getitem__(self, chosen: np.ndarray | slice) -> Events:
+        return Events(self.x[chosen], self.y[chosen], self.t[chosen], self.p[chosen])
+
+
+class FormatError(Exception):
+    """What is wrong with a file's bytes, in a few words; `read_events` adds the path."""
+
+
+def events_of(x: np.ndarray, y: np.ndarray, t: np.ndarray, p: np.ndarray) -> Events:
+    """`Events` of int64 columns; brought into the order of time where a file is not."""
+    events = Events(*(np.asarray(column).astype(np.int64).reshape(-1) for column in (x, y, t, p)))
+    return events if np.all(np.diff(events.t) >= 0) else events[np.argsort(events.t, kind="stable")]
+
+
+def _records(data: bytes, dtype: np.dtype | str, what: str) -> np.ndarray:
+    size = np.dtype(dtype).itemsize
+    if len(data) % size:
+        raise FormatError(f"cut off: {len(data)} bytes of {what} are no multiple of {size}")
+    return np.frombuffer(data, dtype)
+
+
+def parse_bin(data: bytes) -> Events:
+    """N-MNIST's and N-Caltech101's 40-bit events (.bin, .bs2): x, y, polarity and 23 bits of microseconds."""
+    raw = _records(data, "(5,)u1", "5-byte events").astype(np.int64)
+    t = (raw[:, 2] & 127) << 16 | raw[:, 3] << 8 | raw[:, 4]
+    overflow = raw[:, 1] == BIN_OVERFLOW
+    events = raw[~overflow]
+    t = (t + (np.cumsum(overflow) << 13))[~overflow]
+    return events_of(events[:, 0], events[:, 1], t, events[:, 2] >> 7)
+
+
+def parse_aedat(data: bytes) -> Events:
+    """AEDAT 2.0 of a DVS128 as jAER writes it, with its raw addresses, and AEDAT 3.1 (DVS128 Gesture)."""
+    version = re.match(rb"#!AER-DAT(\d)\.\d", data)
+    if not version:
+        raise FormatError("no AEDAT file: it does not start with #!AER-DAT")
+    if version[1] == b"3":
+        return _aedat3(data)
+    if version[1] != b"2":
+        raise FormatError(f"AEDAT {version[1].decode()}: known are 2.0, 3.1 and, as .aedat4, 4.0")
+    start, chip = 0, None
+    while data[start : start + 1] == b"#":
+        end = data.find(b"\n", start) + 1 or len(data)
+        chip = re.search(rb"AEChip: \S*?(\w+)\s*$", data[start:end]) or chip
+        start = end
+    if chip and chip[1] != b"DVS128":
+        raise FormatError(f"a recording of the chip {chip[1].decode()}, not of a DVS128")
+    raw = _records(data[start:], np.dtype([("address", ">u4"), ("t", ">u4")]), "8-byte events")
+    address = raw["address"].astype(np.int64)
+    return events_of(address >> 8 & 127, address >> 1 & 127, raw["t"], address & 1)
+
+
+def _aedat3(data: bytes) -> Events:
+    """Packets: a header of 28 bytes, then its capacity of events; type 1 is polarity events of 8 bytes."""
+    mark = b"#!END-HEADER\r\n"
+    if mark not in data:
+        raise FormatError("cut off in its header")
+    place, parts = data.index(mark) + len(mark), []
+    while place < len(data):
+        header = data[place : place + 28]
+        if len(header) < 28:
+            raise FormatError("cut off in a packet's header")
+        kind, _, size, _, overflow, capacity = struct.unpack("<HHIIII", header[:20])
+        packet = data[place + 28 : place + 28 + size * capacity]
+        if len(packet) < size * capacity:
+            raise FormatError("cut off in a packet")
+        if kind == 1:
+            raw = _records(packet, np.dtype([("data", "<u4"), ("t", "<u4")]), "8-byte events")
+            parts.append((raw["data"].astype(np.int64), raw["t"].astype(np.int64) | overflow << 31))
+        place += 28 + size * capacity
+    if not parts:
+        raise FormatError("without polarity events")
+    word, t = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return events_of(word >> 17 & 0x7FFF, word >> 2 & 0x7FFF, t, word >> 1 & 1)
+
+
+def parse_dat(data: bytes) -> Events:
+    """Prophesee's DAT, version 2 (N-CARS): a text header, type and size byte, then time and address words."""
+    start = 0
+    while data[start : start + 1] == b"%":
+        start = data.find(b"\n", start) + 1 or len(data)
+    if start == 0 or b"Version 2" not in data[:start]:
+        raise FormatError('no DAT file of version 2: its header does not say "% Version 2"')
+    if data[start + 1 : start + 2] != b"\x08":
+        raise FormatError("no file of 8-byte events")
+    raw = _records(data[start + 2 :], np.dtype([("t", "<u4"), ("data", "<u4")]), "8-byte events")
+    word = raw["data"].astype(np.int64)
+    return events_of(word & 0x3FFF, word >> 14 & 0x3FFF, raw["t"], word >> 28 & 1)
+
+
+def parse_aedat4(data: bytes) -> Events:
+    """AEDAT 4 (DV, and CIFAR10-DVS as it is downloaded now): the event packets, from the FlatBuffers themselves."""
+    magic = b"#!AER-DAT4.0\r\n"
+    if not data.startswith(magic):
+        raise FormatError("no AEDAT 4 file: it does not start with #!AER-DAT4.0")
+    place = len(magic) + 4
+    (size,) = struct.unpack_from("<i", data, len(magic))
+    header = data[place : place + size]
+    if len(header) < size:
+        raise FormatError("cut off in its header")
+    compression, table = _flat_field(header, 0, "<i", 0), _flat_field(header, 1, "<q", -1)
+    place, end, parts = place + size, table if table > 0 else len(data), []
+    while place < end:
+        if place + 8 > len(data):
+            raise FormatError("cut off in a packet's header")
+        _, size = struct.unpack_from("<ii", data, place)
+        packet = data[place + 8 : place + 8 + size]
+        if size < 0 or len(packet) < size:
+            raise FormatError("cut off in a packet")
+        packet = _decompress(packet, compression)[4:]  # a size comes first
+        if packet[4:8] == b"EVTS":
+            parts.append(_aedat4_events(packet))
+        place += 8 + size
+    if not parts:
+        raise FormatError("without event packets")
+    raw = np.concatenate(parts)
+    return events_of(raw["x"], raw["y"], raw["t"], raw["p"] != 0)
+
+
+def _flat_field(buffer: bytes, number: int, form: str, default: int) -> int:
+    """A scalar of a FlatBuffer's root table."""
+    place = _flat_place(buffer, number)
+    return struct.unpack_from(form, buffer, place)[0] if place else default
+
+
+def _flat_place(buffer: bytes, number: int) -> int:
+    """Where the root table's field stands, 0 when it is left out."""
+    (root,) = struct.unpack_from("<I", buffer)
+    vtable = root - struct.unpack_from("<i", buffer, root)[0]
+    (length,) = struct.unpack_from("<H", buffer, vtable)
+    slot = 4 + 2 * number
+    offset = struct.unpack_from("<H", buffer, vtable + slot)[0] if slot < length else 0
+    return root + offset if offset else 0
+
+
+def _aedat4_events(packet: bytes) -> np.ndarray:
+    dtype = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "u1"), ("pad", "V3")])
+    place = _flat_place(packet, 0)
+    if not place:
+        return np.empty(0, dtype)
+    vector = place + struct.unpack_from("<I", packet, place)[0]
+    (count,) = struct.unpack_from("<I", packet, vector)
+    return np.frombuffer(packet, dtype, count, vector + 4)
+
+
+def _decompress(packet: bytes, number: int) -> bytes:
+    kind = COMPRESSIONS[number] if 0 <= number < len(COMPRESSIONS) else "unknown"
+    try:
+        if kind == "lz4":
+            import lz4.frame
+
+            return lz4.frame.decompress(packet)
+        if kind == "zstd":
+            import zstd
+
+            return zstd.decompress(packet)
+    except ImportError:
+        raise UserError(f"AEDAT 4 files need {kind}: pip install {kind}") from None
+    except (RuntimeError, ValueError, EOFError) as error:
+        raise FormatError(f"damaged in a packet ({error})") from None
+    except Exception as error:  # zstd.Error derives from Exception alone
+        if type(error).__module__.startswith("zstd"):
+            raise FormatError(f"damaged in a packet ({error})") from None
+        raise
+    if kind != "none":
+        raise FormatError(f"compressed in an unknown way ({number})")
+    return packet
+
+
+def parse_mat(data: bytes) -> Events:
+    """ST-MNIST's .mat: `spiketrain` [101, N], 100 taxels of 10 x 10 with -1, 0, 1 and the time in seconds."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        train = np.asarray(loadmat(io.BytesIO(data))["spiketrain"])
+    except (MatReadError, LookupError, ValueError, TypeError, NotImplementedError, EOFError, OSError) as error:
+        raise FormatError(f"no .mat file with a spiketrain ({' '.join(str(error).split())})") from None
+    if train.ndim != 2 or len(train) != 101:
+        raise FormatError(f"a spiketrain of {train.shape}, not of 100 taxels and the time")
+    column, taxel = np.nonzero(train[:100].T)
+    return events_of(taxel % 10, taxel // 10, np.rint(train[100][column] * 1e6), train[taxel, column] > 0)
+
+
+def parse_npz(data: bytes) -> Events:
+    """Columns t, x, y, p (as SpikingJelly stores events), or ES-ImageNet's `pos` and `neg` of (row, column, step)."""
+    columns = _npz_columns(data)
+    if {"t", "x", "y", "p"} <= set(columns):
+        return events_of(columns["x"], columns["y"], columns["t"], columns["p"] != 0)
+    if {"pos", "neg"} <= set(columns):
+        both = [columns[name].reshape(-1, 3) for name in ("neg", "pos")]
+        row, column, t = np.concatenate(both).astype(np.int64).T
+        return events_of(column, row, t, np.repeat((0, 1), [len(part) for part in both]))
+    raise FormatError(f"no event file: it holds {', '.join(sorted(columns)) or 'nothing'}, not t, x, y, p nor pos, neg")
+
+
+def _npz_columns(data: bytes) -> dict[str, np.ndarray]:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        raise FormatError(f"no complete .npz file ({' '.join(str(error).split())})") from None
+
+
+def parse_npy(data: bytes) -> Events:
+    """tonic's cut DVS128 Gesture: [N, 4] of x, y, polarity and milliseconds."""
+    try:
+        table = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise FormatError(f"no complete .npy file ({' '.join(str(error).split())})") from None
+    if table.ndim != 2 or table.shape[1] != 4:
+        raise FormatError(f"an array of {table.shape}, not [N, 4]")
+    return events_of(table[:, 0], table[:, 1], table[:, 3] * 1000, table[:, 2] != 0)
+
+
+PARSERS: dict[str, Callable[[bytes], Events]] = {
+    ".bin": parse_bin,
+    ".bs2": parse_bin,
+    ".aedat": parse_aedat,
+    ".aedat4": parse_aedat4,
+    ".dat": parse_dat,
+    ".mat": parse_mat,
+    ".npz": parse_npz,
+    ".npy": parse_npy,
+}
+
+
+def read_events(path: Path, sensor: tuple[int, int] | None = None) -> Events:
+    """The events of a file, whose format its suffix tells.
+
+    sensor: its columns and rows, within which every event must be; None where each recording has its own extent.
+    Raises UserError for a file that is missing, damaged, of another format, of another sensor, or without events.
+    """
+    path = Path(path)
+    if path.suffix not in PARSERS:
+        raise UserError(f"{path} is no event file: known are {', '.join(PARSERS)}")
+    try:
+        events = PARSERS[path.suffix](read_file(path))
+    except (FormatError, struct.error, ValueError) as error:
+        raise UserError(f"{path} is {error}: replace or remove it") from None
+    if not len(events):
+        raise UserError(f"{path} has no events: replace or remove it")
+    width, height = sensor or (events.x.max() + 1, events.y.max() + 1)
+    outside = (events.x < 0) | (events.x >= width) | (events.y < 0) | (events.y >= height)
+    if outside.any():
+        first = np.flatnonzero(outside)[0]
+        raise UserError(
+            f"{path} has an event at ({events.x[first]}, {events.y[first]}), outside of a sensor of "
+            f"{width} x {height}: it is damaged or of another data set; replace or remove it"
+        )
+    return events
