@@ -6,6 +6,9 @@
     python main.py --plugin my_parts.py --model "sdt(attention=mine(k=3))"
     python main.py ... --resume auto                    # go on with a run that was stopped
     python main.py ... --eval --resume runs/NAME        # only test it
+    python main.py ... --profile --resume runs/NAME     # operations, energy, firing rates and time by layer
+    python main.py ... --dry-run 20 --power 300         # how long, how much memory and energy it would take
+    torchrun --nproc_per_node=8 main.py ...             # on 8 processes, a GPU each
 
 A setting comes from the command line, else from --config FILE, else from the recipe in zoo/recipes (chosen by
 model and data set), else it has its default. See --help.
@@ -19,10 +22,11 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
+import contextlib
 import logging
 import sys
 import warnings
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +43,27 @@ logger = logging.getLogger("zoo")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, 2 for a user's mistake, 130 when interrupted."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    """Run the command line; returns the exit status.
+
+    0: done. 2: it can't go on, for the reason in its one line. 143 and 130: stopped by SIGTERM and by SIGINT.
+    """
+    from st_utils.training.distributed import rank, speaks
+    from st_utils.training.signals import Stopped
+
+    level = logging.INFO if rank() == 0 else logging.ERROR
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
     try:
         return run(sys.argv[1:] if argv is None else argv)
     except (UserError, SpecError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        if speaks(error):
+            print(f"error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stop:
+        if rank() == 0:
+            print(stop, file=sys.stderr)
+        return stop.status
     except KeyboardInterrupt:
-        print("stopped; the same command with --resume auto goes on from the last whole epoch", file=sys.stderr)
+        print("stopped; the same command with --resume auto goes on from the last checkpoint", file=sys.stderr)
         return 130
 
 
@@ -88,39 +104,94 @@ def list_parts(kind: str) -> int:
 
 
 def train_or_test(given: dict[str, Any]) -> int:
-    from st_utils.training.run_folder import RunFolder
-    from st_utils.training.trainer import load_weights
+    from st_utils.allocator import keep_freed_memory
+    from st_utils.training import distributed
 
+    keep_freed_memory()
     settings, recipe = resolve(given)
     if settings.eval and not settings.resume:
         raise UserError("--eval tests a trained model: name it with --resume PATH")
-    folder, state = find_run(settings)
-    if folder and folder.finished and not settings.eval:
-        show(folder, folder.read_summary(), "already finished")
+    device = distributed.device_of(settings.device)
+    with distributed.together(device):
+        if settings.dry_run is not None:
+            return measure(settings, recipe, device)
+        return train(settings, recipe, device)
+
+
+def train(settings: Any, recipe: str, device: Any) -> int:
+    """Train, or with --eval only test."""
+    from st_utils.inference import fold_norms
+    from st_utils.training import launch
+    from st_utils.training.run_folder import RunFolder
+    from st_utils.training.trainer import load_weights
+
+    folder, state, summary = launch.agreed_run(settings)
+    if summary and not (settings.eval or settings.profile or settings.audit):
+        if folder:
+            launch.show(folder, summary, "already finished")
         return 0
-    data, trainer = assemble(settings)
+    data, trainer = assemble(settings, device)
+    if settings.profile or settings.audit:
+        return analyse(settings, trainer, state, folder)
     if settings.eval:
         load_weights(trainer.model, state)
+        if settings.fold:
+            trainer.model = fold_norms(trainer.model)
         result = trainer.test()
-        print(f"{settings.model} on {settings.dataset}: top-1 {result['top1']:.2f} %, loss {result['test_loss']:.4f}")
+        line = f"{settings.model} on {settings.dataset}: top-1 {result['top1']:.2f} %, loss {result['test_loss']:.4f}"
+        print(line) if trainer.rank == 0 else None
         return 0
     if state:
         trainer.load(state)
-    folder = folder or RunFolder.create(settings.output, settings.identity(), run_name(settings))
-    with folder:
-        folder.write_args({**asdict(settings), "recipe": recipe, "full_spec": trainer.model.full_spec})
-        describe(trainer, settings, recipe, folder)
+    if trainer.rank == 0:
+        folder = folder or RunFolder.create(settings.output, settings.identity(), launch.run_name(settings))
+    with folder or contextlib.nullcontext():
+        if folder:
+            folder.write_args({**asdict(settings), "recipe": recipe, "full_spec": trainer.model.full_spec})
+        launch.describe(trainer, recipe, folder)
         summary = trainer.fit(folder)
-        draw(folder, trainer, data)
-    show(folder, summary, "done")
+        if folder:
+            launch.draw(folder, trainer, data)
+            launch.show(folder, summary, "done")
+    return 0
+
+
+def analyse(settings: Any, trainer: Any, state: dict | None, folder: Any) -> int:
+    """Print what the model costs and what runs in it, and write that beside the run, or into --output."""
+    from st_utils.analysis import tables
+    from st_utils.training import launch
+    from st_utils.training.trainer import load_weights
+
+    if state:
+        load_weights(trainer.model, state)
+    else:
+        logger.info("weights as drawn: name a trained run with --resume PATH for its firing rates")
+    found = trainer.profile()
+    print(tables.table(found, audit=settings.audit))
+    at = folder.path if folder else Path(settings.output) / f"profile-{launch.run_name(settings)}"
+    print(f"written: {tables.write(found, at, settings.model)}")
+    return 0
+
+
+def measure(settings: Any, recipe: str, device: Any) -> int:
+    """Say what the run would take, and leave nothing behind."""
+    from st_utils.training import launch
+    from st_utils.training.dry_run import dry_run
+
+    _, trainer = assemble(settings, device)
+    launch.describe(trainer, recipe, None)
+    for line in dry_run(trainer, settings.dry_run, settings.power):
+        logger.info(line)
     return 0
 
 
 def resolve(given: dict[str, Any]) -> tuple[Any, str]:
     """The settings of a run, its model spec complete and canonical, and the name of its recipe."""
     import zoo
+    from st_utils.training.distributed import device_of
+    from st_utils.training.launch import recorded_settings
     from st_utils.training.settings import Settings, checked, read_yaml
-    from zoo.recipe import fill, find_recipe
+    from zoo.recipe import fill, find_recipe, meant_for
 
     overrides = {part: given.pop(part) for part in PARTS if part in given}
     recorded = checked(*recorded_settings(given.get("resume")))
@@ -128,162 +199,35 @@ def resolve(given: dict[str, Any]) -> tuple[Any, str]:
         registry.load_plugin(plugin)
     written = checked(read_yaml(given["config"]), given["config"]) if given.get("config") else {}
     chosen = {**recorded, **written, **checked(given, "command line")}
-    base = Settings(**chosen)
+    meant = meant_for(chosen["recipe"]) if chosen.get("recipe", "none") != "none" and not recorded else {}
+    base = Settings(**{**meant, **chosen})
     spec = zoo.override(base.model, **overrides, **({"step": base.step} if base.step else {}))
     model, dataset = registry.entry("model", spec).name, registry.entry("dataset", base.dataset).name
     recipe, content = (base.recipe, {}) if recorded else find_recipe(model, dataset, base.recipe)
-    filling = content.pop("model", {})
-    spec = fill(spec, filling)
-    settings = Settings(**{**checked(content, f"recipe {recipe}"), **chosen})
+    filling = {kind: content.pop(kind, {}) for kind in ("model", "dataset")}
+    specs = {"model": spec, "dataset": registry.parse(base.dataset)}
+    settings = Settings(**{**checked(content, f"recipe {recipe}"), **meant, **chosen})
     if settings.amp == "fp16" and "amp" not in chosen and device_of(settings.device).type != "cuda":
         logger.warning("amp=fp16 of recipe %s is ignored on a CPU", recipe)
         settings = replace(settings, amp="none")
     # what the recipe would fill stays written, so that the recorded spec means the same when it is typed again
-    model_spec = registry.canonical("model", spec, keep=filling)
-    dataset_spec = registry.canonical("dataset", settings.dataset)
-    return replace(settings, model=str(model_spec), dataset=str(dataset_spec)), recipe
+    filled = {k: str(registry.canonical(k, fill(k, s, filling[k]), keep=filling[k])) for k, s in specs.items()}
+    return replace(settings, **filled), recipe
 
 
-def recorded_settings(resume: str | None) -> tuple[dict[str, Any], str]:
-    """The settings of the run that --resume names by its path, and the file that holds them."""
-    from st_utils.training.settings import Settings, read_yaml
-
-    folder = Path(resume or "auto")
-    args = (folder.parent if folder.is_file() else folder) / "args.yml"
-    if resume in (None, "auto") or not args.is_file():
-        return {}, ""
-    known = {f.name for f in fields(Settings)} - {"resume", "eval", "config"}
-    return {name: value for name, value in read_yaml(args).items() if name in known and value is not None}, str(args)
-
-
-def device_of(name: str):
-    """The torch device for --device. Raises UserError when the machine has none such."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda") and not name.isdigit():
-        raise UserError(f"--device is auto, cpu, cuda or a GPU's number, not {name!r}")
-    if name != "cpu" and not torch.cuda.is_available():
-        raise UserError(f"--device {name}: torch finds no GPU here; use --device cpu")
-    if name.isdigit() and int(name) >= torch.cuda.device_count():
-        raise UserError(f"--device {name}: there are {torch.cuda.device_count()} GPUs, counted from 0")
-    return torch.device(f"cuda:{name}" if name.isdigit() else name)
-
-
-def find_run(settings: Any) -> tuple[Any, dict | None]:
-    """The folder and the state that --resume means: (None, None) for a fresh run."""
-    from st_utils.training import checkpoint
-    from st_utils.training.run_folder import RunFolder
-
-    if settings.resume is None:
-        return None, None
-    path = Path(settings.resume)
-    if settings.resume != "auto" and path.is_file():
-        if not settings.eval:
-            raise UserError(f"{path} is one checkpoint: give its run's folder to --resume, or add --eval")
-        return None, checkpoint.load(path)
-    folder = RunFolder.find(settings.output, settings.identity()) if settings.resume == "auto" else RunFolder.open(path)
-    if folder is None:
-        if settings.eval:
-            raise UserError(f"no run of these settings is in {settings.output}")
-        logger.info("no run of these settings is in %s: starting one", settings.output)
-        return None, None
-    changed = [] if settings.eval else folder.differences(settings.identity())
-    if changed:
-        changed = ", ".join(f"{name}={folder.identity.get(name)!r}" for name in changed)
-        raise UserError(f"{folder.path} was run with other settings ({changed}): give the same, or leave out --resume")
-    if not settings.eval:
-        folder.lock()
-    if not any(file.exists() for file in checkpoint.rotating_paths(folder.path, "last")):
-        if settings.eval:
-            raise UserError(f"{folder.path} has no checkpoint yet")
-        return folder, None
-    state, _, _ = checkpoint.load_newest(folder.path, "last")
-    return folder, state
-
-
-def assemble(settings: Any) -> tuple[Any, Any]:
+def assemble(settings: Any, device: Any) -> tuple[Any, Any]:
     """The data set and a trainer with a freshly drawn model."""
     import zoo
-    from st_utils.data import Augment, build_loaders
+    from st_utils.training import launch
     from st_utils.training.trainer import Trainer, seed_everything
 
-    device = device_of(settings.device)
-    data = registry.create("dataset", settings.dataset, data_dir=settings.data_dir, download=settings.download)
+    data = launch.load_data(settings)
     side = settings.img_size or data.img_size
-    augment = Augment(
-        settings.auto_augment,
-        settings.hflip,
-        settings.color_jitter,
-        settings.scale,
-        settings.ratio,
-        settings.crop_padding,
-        settings.reprob,
-        settings.remode,
-        settings.recount,
-        settings.interpolation,
-    )
-    loaders = build_loaders(
-        data,
-        side,
-        settings.batch_size,
-        settings.workers,
-        augment,
-        settings.seed,
-        settings.crop_pct,
-        settings.train_images,
-        settings.test_images,
-        pin_memory=device.type == "cuda",
-    )
+    loaders = launch.make_loaders(data, settings, side, device)
     seed_everything(settings.seed)
-    model = zoo.create_model(
-        settings.model, num_classes=data.num_classes, in_channels=data.in_channels, img_size=side
-    ).to(device)
+    model = zoo.create_model(settings.model, num_classes=data.num_classes, in_channels=data.in_channels, img_size=side)
     record = {"spec": settings.model, "full_spec": model.full_spec, "dataset": settings.dataset}
-    return data, Trainer(model, *loaders, data.num_classes, settings, record)
-
-
-def run_name(settings: Any) -> str:
-    model = registry.parse(settings.model)
-    parts = [str(getattr(model.args.get("attention"), "name", "")), registry.parse(settings.dataset).name]
-    return "-".join(p for p in (model.name, *parts, f"s{settings.seed}") if p)
-
-
-def describe(trainer: Any, settings: Any, recipe: str, folder: Any) -> None:
-    parameters = sum(p.numel() for p in trainer.model.parameters())
-    train, test = len(trainer.train_loader.source), len(trainer.test_loader.source)
-    logger.info("model    %s", settings.model)
-    logger.info("         %s parameters on %s", f"{parameters:,}", trainer.device)
-    logger.info("data     %s: %s training and %s test images", settings.dataset, f"{train:,}", f"{test:,}")
-    logger.info("recipe   %s: %s, lr %g, batch %d", recipe, settings.opt, settings.lr, settings.batch_size)
-    logger.info("folder   %s%s", folder.path, f" (resumed after epoch {trainer.epoch})" if trainer.epoch else "")
-
-
-def draw(folder: Any, trainer: Any, data: Any) -> None:
-    import torch
-
-    from st_utils.training.picture import draw_run
-
-    images, labels = next(iter(trainer.test_loader))
-    with torch.no_grad():
-        logits = trainer.model.eval()(images[:24].to(trainer.device)).float().cpu()
-    title = f"{trainer.settings.model}\non {data.name}"
-    rows = folder.read_metrics()
-    draw_run(folder.path / "run.png", title, rows, trainer.firing, images[:24], labels[:24], logits, data.class_names)
-
-
-def show(folder: Any, summary: dict[str, Any], word: str) -> None:
-    logger.info(
-        "%s: top-1 %.2f %% after %d epochs (best %.2f %%), %.0f s of training, %.0f images/s; picture: %s",
-        word,
-        summary["top1"],
-        summary["epochs"],
-        summary["best_top1"],
-        summary["train_seconds"],
-        summary["images_per_second"],
-        folder.path / "run.png",
-    )
+    return data, Trainer(launch.prepared(model, settings, device), *loaders, data.num_classes, settings, record)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from st_utils.training.distributed import sums
+
 
 class FiringRates:
     """Spikes a neuron and step, counted where parts of kind `node` give their output."""
@@ -34,6 +36,14 @@ class FiringRates:
         finally:
             for handle in handles:
                 handle.remove()
+
+    def add_other_processes(self) -> None:
+        """Count what the run's other processes counted, too."""
+        names, seen = list(self.nodes), [self.spikes, self.sites]
+        totals = iter(sums([float(counts.get(name, 0)) for counts in seen for name in names]))
+        for counts in seen:
+            total = dict(zip(names, totals, strict=False))
+            counts.update((name, total[name]) for name in counts)
 
     def by_layer(self) -> dict[str, float]:
         """Mean spikes a neuron and step of every node that ran, in order."""

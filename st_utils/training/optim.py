@@ -1,4 +1,4 @@
-"""Optimiser, schedule, loss and mixing of a run: timm's, chosen by the settings."""
+"""Optimiser, schedule and mixing of a run: timm's, chosen by the settings."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from argparse import Namespace
 from typing import Any
 
 from timm.data.mixup import Mixup
-from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler
 from torch import nn
 from torch.optim import Optimizer
 
+from st_utils.data.event_mix import BatchMix
 from st_utils.errors import UserError
 from st_utils.training.settings import Settings
 
@@ -53,13 +53,13 @@ def build_schedule(optimizer: Optimizer, settings: Settings) -> Any:
     return schedule
 
 
-def build_mixup(settings: Settings, num_classes: int) -> Mixup | None:
-    """timm's mixup and cutmix of a batch, or None when both are off."""
-    if not settings.mixup and not settings.cutmix:
+def build_mixup(settings: Settings, num_classes: int, count: int) -> BatchMix | None:
+    """timm's mixup and cutmix, and EventMix, of a micro-batch of `count` images, or None when all are off."""
+    if not settings.mixup and not settings.cutmix and not settings.event_mix:
         return None
-    if settings.batch_size % 2:
-        raise UserError(f"mixup and cutmix need an even batch_size, not {settings.batch_size}")
-    return Mixup(
+    if count % 2:
+        raise UserError(f"mixup and cutmix need an even batch_size, not {count} images in a micro-batch")
+    mixup = Mixup(
         mixup_alpha=settings.mixup,
         cutmix_alpha=settings.cutmix,
         prob=settings.mixup_prob,
@@ -67,10 +67,6 @@ def build_mixup(settings: Settings, num_classes: int) -> Mixup | None:
         label_smoothing=settings.smoothing,
         num_classes=num_classes,
     )
-
-
-def build_loss(settings: Settings, mixed: bool) -> nn.Module:
-    """Cross-entropy of the logits: against mixed labels, smoothed ones, or as they are."""
-    if mixed:
-        return SoftTargetCrossEntropy()
-    return LabelSmoothingCrossEntropy(settings.smoothing) if settings.smoothing else nn.CrossEntropyLoss()
+    timms = mixup if settings.mixup or settings.cutmix else None
+    share = settings.mixup_switch_prob
+    return BatchMix(timms, settings.event_mix, settings.mixup_prob, share, settings.smoothing, num_classes)

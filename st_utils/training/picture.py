@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def draw_run(
     Args:
         rows: a run's lines of metrics.
         firing: mean spikes a neuron and step, by layer.
-        images: `[N, C, H, W]` (1 or 3 channels) as the model saw them; labels `[N]` and logits `[N, classes]`.
+        images: `[N, C, H, W]` (1 or 3 channels) or frames `[N, T, C, H, W]` as the model saw them.
+        labels, logits: `[N]` and `[N, classes]`.
         names: of the classes.
     """
     import matplotlib  # slow to import, and used here only
@@ -57,9 +59,20 @@ def _draw_images(figure: Any, images: Tensor, labels: Tensor, logits: Tensor, na
     axes = figure.subplots(2, columns, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
-    shown = images.float().cpu()
+    shown = as_pictures(images.float().cpu())
     low, high = shown.amin((1, 2, 3), keepdim=True), shown.amax((1, 2, 3), keepdim=True)
     shown = ((shown - low) / (high - low).clamp(min=torch.finfo(torch.float32).eps)).permute(0, 2, 3, 1)
     for axis, image, label, predicted in zip(axes, shown, labels.tolist(), logits.argmax(1).tolist(), strict=False):
         axis.imshow(image.squeeze(-1).numpy(), cmap="gray")
         axis.set_title(names[predicted], fontsize=9, color="tab:green" if predicted == label else "tab:red")
+
+
+def as_pictures(images: Tensor) -> Tensor:
+    """Images as they are; frames `[N, T, C, H, W]` as `[N, 1 or 3, H', W']`: events added up, rows joined."""
+    if images.dim() == 5 and images.shape[-2] == 1:
+        rows = images.shape[1] if images.shape[-1] > 1 else math.isqrt(images.shape[1])
+        return images.transpose(1, 2).reshape(len(images), images.shape[2], rows, -1)
+    pictures = images.sum(1) if images.dim() == 5 else images
+    if pictures.shape[1] != 2:
+        return pictures
+    return torch.stack([pictures[:, 1], torch.zeros_like(pictures[:, 0]), pictures[:, 0]], 1)  # ON red, OFF blue

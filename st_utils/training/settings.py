@@ -38,6 +38,13 @@ class Settings:
     data_dir: str = _setting("data", "data", "folder of the data set's files", result=False)
     download: bool = _setting(False, "data", "download the data set if it is missing", result=False)
     img_size: int | None = _setting(None, "data", "image side in pixels")
+    event_size: int | None = _setting(None, "data", "side in pixels of the frames of an event data set")
+    cache_dir: str | None = _setting(
+        None,
+        "data",
+        "folder of the frames of event data sets, or none to integrate each time (default: beside the data)",
+        result=False,
+    )
     train_images: int | None = _setting(None, "data", "train on the first so many images, classes in turn")
     test_images: int | None = _setting(None, "data", "test on the first so many images, classes in turn")
     workers: int = _setting(0, "data", "loader processes", result=False)
@@ -55,12 +62,19 @@ class Settings:
     interpolation: str = _setting("bicubic", "augmentation", "of resizing: bicubic, bilinear, nearest, random")
     mixup: float = _setting(0.0, "augmentation", "mixup alpha, 0 for none")
     cutmix: float = _setting(0.0, "augmentation", "cutmix alpha, 0 for none")
+    event_augment: str | None = _setting(
+        None, "augmentation", "of event frames, joined by +: hflip, roll, crop, nda, snn_augment_wide, ..."
+    )
+    event_mix: float = _setting(0.0, "augmentation", "EventMix alpha, 0 for none")
     mixup_prob: float = _setting(1.0, "augmentation", "probability of mixing a batch")
-    mixup_switch_prob: float = _setting(0.5, "augmentation", "probability of cutmix where both are on")
+    mixup_switch_prob: float = _setting(
+        0.5, "augmentation", "probability of the latter where two of mixup, cutmix, event-mix are on"
+    )
     mixup_off_epoch: int = _setting(0, "augmentation", "no mixing from this epoch on, 0 for never")
 
     epochs: int = _setting(100, "training", "epochs in all, warm-up and cool-down among them")
-    batch_size: int = _setting(64, "training", "images in a step")
+    batch_size: int = _setting(64, "training", "images in a step, of all processes and micro-batches together")
+    accum_steps: int = _setting(1, "training", "micro-batches of a step on each process (gradient accumulation)")
     opt: str = _setting("adamw", "training", "timm optimiser")
     lr: float = _setting(1e-3, "training", "learning rate")
     weight_decay: float = _setting(0.05, "training", "weight decay, of weights with more than one axis")
@@ -73,19 +87,45 @@ class Settings:
     decay_epochs: float = _setting(30.0, "training", "epochs between decays of sched=step")
     decay_rate: float = _setting(0.1, "training", "factor of sched=step, multistep and plateau")
     smoothing: float = _setting(0.0, "training", "label smoothing")
+    tet: bool = _setting(False, "training", "TET loss: cross-entropy at every time step, and its regulariser")
+    tet_means: float = _setting(1.0, "training", "logit that TET's regulariser draws towards")
+    tet_lamb: float = _setting(0.001, "training", "weight of TET's regulariser, 0 to 1")
     clip_grad: float | None = _setting(None, "training", "largest norm of the gradient")
     ema: float | None = _setting(None, "training", "decay of the weights' moving average, tested instead of them")
     amp: Literal["none", "bf16", "fp16"] = _setting("none", "training", "automatic mixed precision")
+    pack_spikes: bool = _setting(
+        False, "training", "keep spikes in bits for the backward pass: less memory, the same gradients", result=False
+    )
+    compile: bool = _setting(False, "training", "compile the model (on CUDA with CUDA graphs): slow start, fast steps")
+    sync_bn: bool = _setting(False, "training", "batch norm over the samples of all processes")
+    channels_last: bool = _setting(False, "training", "keep images with their channels last in memory")
+    recompute: bool = _setting(
+        False, "training", "activation checkpointing: blocks keep only their inputs for backward", result=False
+    )
 
     seed: int = _setting(42, "run", "of the initial weights, the order and the augmentation")
     device: str = _setting("auto", "run", "auto, cpu, cuda or a GPU's number", result=False)
     output: str = _setting("runs", "run", "folder that gets one folder a run", result=False)
     resume: str | None = _setting(None, "run", "auto, a run's folder, or a checkpoint", result=False)
     eval: bool = _setting(False, "run", "only test what --resume names", result=False)
+    fold: bool = _setting(False, "run", "with --eval: norms folded into the convolutions", result=False)
+    profile: bool = _setting(
+        False, "analysis", "only print operations, energy, firing rates and time by layer", result=False
+    )
+    audit: bool = _setting(False, "analysis", "only print what enters each layer: spikes or not", result=False)
+    mac_pj: float = _setting(4.6, "analysis", "energy of a multiply-accumulate, pJ", result=False)
+    ac_pj: float = _setting(0.9, "analysis", "energy of an accumulation, pJ", result=False)
+    byte_pj: float = _setting(24.96, "analysis", "energy of a byte of memory traffic, pJ", result=False)
     recipe: str | None = _setting(
         None, "run", "recipe name, or none (default: the model's and data set's)", result=False
     )
     config: str | None = _setting(None, "run", "YAML file of settings", result=False)
+    dry_run: int | None = _setting(
+        None, "run", "measure so many steps, say what the whole run needs, and stop", result=False
+    )
+    power: float | None = _setting(
+        None, "run", "watts that the machine draws, for the energy of --dry-run", result=False
+    )
     plugin: tuple[str, ...] = _setting((), "run", "file or module that registers parts (repeatable)", result=False)
 
     def identity(self) -> dict[str, Any]:

@@ -1,18 +1,20 @@
 """The trainer: one for every model and data set.
 
-An epoch is a function of the state before it and of (seed, epoch): every random number in it comes from
-generators that are seeded at its start. A run that is killed and resumed from the last epoch's checkpoint
-therefore ends with the same weights as one that was not, bit for bit on a CPU.
+A step is a function of the state before it and of (seed, epoch, step): every random number in it comes from
+generators that are seeded at its start, on every process and for every micro-batch alike. A run that is killed
+and resumed therefore ends with the same weights as one that was not, bit for bit on a CPU, and one on several
+processes draws what one on a single process draws.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
+import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -21,20 +23,30 @@ from timm.utils import ModelEmaV2
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from st_utils.data import EpochLoader
-from st_utils.errors import UserError
-from st_utils.training import checkpoint
+from st_utils.analysis import tables
+from st_utils.analysis.profile import EnergyModel, profile
+from st_utils.data import EpochLoader, Share
+from st_utils.errors import ProcessError, UserError
+from st_utils.packing import packed_spikes
+from st_utils.per_sample import share_of_batch
+from st_utils.training import checkpoint, distributed, memory
+from st_utils.training.board import Board
+from st_utils.training.diagnosis import first_not_finite
 from st_utils.training.firing import FiringRates
-from st_utils.training.optim import build_loss, build_mixup, build_optimizer, build_schedule
+from st_utils.training.losses import build_loss
+from st_utils.training.optim import build_mixup, build_optimizer, build_schedule
 from st_utils.training.run_folder import RunFolder, environment
 from st_utils.training.settings import Settings
+from st_utils.training.signals import Stopped, StopRequests
 
+PROFILED = 32  # images that operations and energy are counted on
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+Part = tuple[Tensor, Tensor, Tensor]  # a micro-batch: images, labels, their places in the step's batch
 
 
-def seed_everything(seed: int, epoch: int = 0) -> None:
-    """Seed Python's, numpy's and torch's generators for one epoch (0, before the first: the weights)."""
-    python, numpy, pytorch = np.random.SeedSequence((seed, epoch)).generate_state(3).tolist()
+def seed_everything(seed: int, epoch: int = 0, step: int = 0) -> None:
+    """Seed Python's, numpy's and torch's generators for one step (epoch 0, before the first: the weights)."""
+    python, numpy, pytorch = np.random.SeedSequence((seed, epoch, step)).generate_state(3).tolist()
     random.seed(python)
     np.random.seed(numpy)
     torch.manual_seed(pytorch)
@@ -45,7 +57,7 @@ class Trainer:
 
     Args:
         model: on its device.
-        train, test: loaders of (images, labels).
+        train, test: loaders of (images, labels), of this process's share.
         num_classes: of the data set.
         settings: of the run.
         record: what identifies the run in checkpoints and summary: spec, full_spec, dataset.
@@ -63,26 +75,36 @@ class Trainer:
         self.model, self.train_loader, self.test_loader = model, train, test
         self.settings, self.record = settings, record
         self.device = next(model.parameters()).device
+        trained = compiled(model) if settings.compile else model  # the test counts spikes by hooks
+        self.parallel = distributed.wrapped(trained, self.device)  # the model as training calls it
+        self.rank = distributed.rank()  # the first process, 0, writes
+        share = Share(self.rank, distributed.world(), settings.accum_steps)
+        self.places = [torch.from_numpy(p).to(self.device) for p in share.positions(settings.batch_size)]
         self.optimizer = build_optimizer(model, settings)
         self.schedule = build_schedule(self.optimizer, settings)
-        self.mixup = build_mixup(settings, num_classes)
-        self.loss = {mixed: build_loss(settings, mixed) for mixed in (False, True)}
+        self.mixup = build_mixup(settings, num_classes, len(self.places[0]))
+        self.loss = build_loss(settings)
         self.ema = ModelEmaV2(model, settings.ema) if settings.ema else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.amp == "fp16")
+        self.requests = StopRequests()
         self.epoch = 0  # epochs that are done
+        self.losses: list[float] = []  # of the steps of the next one that are done
         self.top1 = 0.0  # of the last epoch
         self.best = {"epoch": 0, "top1": -1.0}
-        self.seconds = 0.0  # spent training, resumed parts included
+        self.firing: dict[str, float] = {}  # by layer, in the last test
+        self.seconds = self.epoch_seconds = 0.0  # spent training, in all and in the present epoch
 
     # -- state -------------------------------------------------------------------------------------------
     def state(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on."""
+        """Everything that the next step depends on."""
         return {
             "record": self.record,
             "epoch": self.epoch,
+            "losses": self.losses,
             "top1": self.top1,
             "best": self.best,
             "seconds": self.seconds,
+            "epoch_seconds": self.epoch_seconds,
             "model": self.model.state_dict(),
             "ema": self.ema.module.state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
@@ -98,76 +120,91 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.seconds = state["epoch"], state["seconds"]
+        self.epoch, self.losses = state["epoch"], state["losses"]
         self.top1, self.best = state["top1"], state["best"]
+        self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
 
     # -- training ----------------------------------------------------------------------------------------
-    def fit(self, folder: RunFolder) -> dict[str, Any]:
-        """Train from the present epoch to the last, writing to the run's folder; returns the summary."""
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and used here only
+    def fit(self, folder: RunFolder | None) -> dict[str, Any]:
+        """Train from the present step to the last; returns the summary.
 
-        folder.truncate_metrics(self.epoch)
-        board = SummaryWriter(str(folder.path / "tensorboard"), purge_step=self.epoch + 1)
-        with self._bar() as bar, board:
+        Only the first process has a folder, and writes. Asked to stop by a signal, the run leaves a checkpoint of
+        its last step, and Stopped is raised.
+        """
+        if folder:
+            folder.truncate_metrics(self.epoch)
+        with self.requests, self._bar() as bar, Board(folder, self.epoch) as board:
             while self.epoch < self.settings.epochs:
-                row = self._epoch(bar)
-                folder.append_metrics(row)
-                for name, value in row.items():
-                    if name != "epoch" and value is not None:
-                        board.add_scalar(name, value, row["epoch"])
-                self._save(folder, row)
-                tqdm.write(_line(row, self.settings.epochs))
-        last = folder.read_metrics()[-1]
-        summary = self._summary(last)
+                try:
+                    row = self._epoch(bar)
+                except (Stopped, ProcessError) as error:
+                    if not self.requests.asked or (isinstance(error, ProcessError) and distributed.world() > 1):
+                        raise  # one process alone: the signal went to its loader's workers, too
+                    self._save(folder)
+                    raise Stopped(self.requests.asked, self.epoch + 1, len(self.losses)) from None
+                if folder:
+                    folder.append_metrics(row)
+                    board.add(row)
+                    tqdm.write(_line(row, self.settings.epochs))
+                self._save(folder)
+        if not folder:
+            return {}
+        found = self.profile()
+        tables.write(found, folder.path, self.settings.model)
+        summary = self._summary(folder.read_metrics()[-1], found["totals"])
         folder.write_summary(summary)
         return summary
 
     def _epoch(self, bar: tqdm) -> dict[str, Any]:
-        """Train one epoch and test; returns its line of metrics."""
-        epoch = self.epoch + 1
-        self.schedule.step(self.epoch, self.top1)
-        seed_everything(self.settings.seed, epoch)
+        """Train what is left of an epoch, and test; returns its line of metrics."""
+        epoch, steps = self.epoch + 1, len(self.train_loader)
+        if not self.losses:  # resumed within the epoch, the schedule has been asked before
+            self.schedule.step(self.epoch, self.top1)
         bar.set_description(f"epoch {epoch}/{self.settings.epochs}")
-        start = time.perf_counter()
-        losses, images = [], 0
+        memory.reset_peak(self.device)
         self.model.train()
-        for inputs, labels in self._batches(self.train_loader, epoch):
-            losses.append(self._step(inputs, labels, epoch))
-            images += len(labels)
-            bar.update(len(labels))
-            bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
-        seconds = time.perf_counter() - start
-        self.epoch, self.seconds = epoch, self.seconds + seconds
+        clock = time.perf_counter()
+        for inputs, labels in self.batches(self.train_loader, epoch, len(self.losses)):
+            loss, asked = self.step(inputs, labels, epoch, len(self.losses) + 1)
+            self.losses.append(loss)
+            self.epoch_seconds += time.perf_counter() - clock
+            clock = time.perf_counter()
+            bar.update(self.settings.batch_size)
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            self._stop_if(asked)
+        for module in (self.model, self.ema.module) if self.ema else (self.model,):
+            distributed.average_buffers(module)
         tested = self.test()
-        self.top1 = tested["top1"]
-        if tested["top1"] > self.best["top1"]:
-            self.best = {"epoch": epoch, "top1": tested["top1"]}
-        return {
+        row = {
             "epoch": epoch,
             "lr": self.optimizer.param_groups[0]["lr"],
-            "train_loss": float(np.mean(losses)),
+            "train_loss": float(np.mean(self.losses)),
             **tested,
-            "images_per_second": images / seconds,
-            "seconds": seconds,
+            "images_per_second": steps * self.settings.batch_size / self.epoch_seconds,
+            "peak_memory_mib": max(distributed.gathered(memory.peak_mib(self.device))),
+            "seconds": self.epoch_seconds,
         }
+        self.epoch, self.top1, self.losses = epoch, tested["top1"], []
+        self.seconds, self.epoch_seconds = self.seconds + self.epoch_seconds, 0.0
+        if self.top1 > self.best["top1"]:
+            self.best = {"epoch": epoch, "top1": self.top1}
+        return row
 
-    def _step(self, inputs: Tensor, labels: Tensor, epoch: int) -> float:
-        off = self.settings.mixup_off_epoch
-        mixing = self.mixup is not None and (not off or epoch <= off)
-        if mixing:
-            inputs, labels = self.mixup(inputs, labels)
-        with self._autocast():
-            logits = self.model(inputs)
-            if logits.dim() != 2:
-                raise UserError(
-                    f"the model gives {list(logits.shape)} in training: leave out distill=true, no teacher is here"
-                )
-            loss = self.loss[mixing](logits, labels)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise UserError(f"the loss is {value} in epoch {epoch}: lower --lr, or set --clip-grad")
+    def step(self, inputs: Tensor, labels: Tensor, epoch: int, number: int) -> tuple[float, int]:
+        """One step of the optimiser; returns the loss of the whole batch, and whether a process is to stop."""
+        count, loss = len(self.places), 0.0
+        parts = list(zip(inputs.chunk(count), labels.chunk(count), self.places, strict=True))
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        for part in parts:
+            waits = distributed.world() > 1 and part is not parts[-1]
+            syncing = self.parallel.no_sync() if waits else contextlib.nullcontext()
+            with syncing, share_of_batch(part[2], self.settings.batch_size):
+                value = self._loss(self.parallel, part, epoch, number) / count
+                self.scaler.scale(value).backward()
+            loss += value.item()
+        mean, asked = distributed.sums([loss / distributed.world(), self.requests.asked])
+        if not math.isfinite(mean):
+            raise self._not_finite(mean, parts, epoch, number)
         if self.settings.clip_grad is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad)
@@ -175,24 +212,67 @@ class Trainer:
         self.scaler.update()
         if self.ema:
             self.ema.update(self.model)
-        return value
+        return mean, int(asked)
+
+    def _loss(self, model: nn.Module, part: Part, epoch: int, number: int) -> Tensor:
+        """The loss of one micro-batch, the same again if called again."""
+        seed_everything(self.settings.seed, epoch, number)
+        inputs, labels, _ = part
+        off = self.settings.mixup_off_epoch
+        if self.mixup is not None and (not off or epoch <= off):
+            inputs, labels = self.mixup(inputs.clone(), labels)
+        with self._autocast(), packed_spikes() if self.settings.pack_spikes else contextlib.nullcontext():
+            logits = model(inputs, per_step=True) if self.settings.tet else model(inputs)
+            if logits.dim() != 2 + self.settings.tet:
+                raise UserError(
+                    f"the model gives {list(logits.shape)} in training: leave out distill=true, no teacher is here"
+                )
+            return self.loss(logits, labels)
+
+    def _not_finite(self, mean: float, parts: list[Part], epoch: int, number: int) -> UserError:
+        def run() -> None:
+            losses.extend(self._loss(self.model, part, epoch, number).item() for part in parts)
+
+        losses: list[float] = []
+        where = first_not_finite(self.model, run)
+        found = distributed.gathered((math.isfinite(sum(losses)), self.rank, where))
+        _, rank, where = min(found)  # processes whose loss is not finite come first
+        process = f" on process {rank}" if distributed.world() > 1 else ""
+        return UserError(
+            f"the loss is {mean} in epoch {epoch}, step {number}{process}: {where}; the checkpoint of the last whole "
+            "epoch is kept: lower --lr, or set --clip-grad"
+        )
+
+    def _stop_if(self, asked: float) -> None:
+        if asked:
+            self.requests.asked = self.requests.asked or signal.SIGTERM  # where another process was asked
+            raise Stopped(self.requests.asked, self.epoch + 1, len(self.losses))
 
     # -- testing -----------------------------------------------------------------------------------------
     @torch.no_grad()
-    def test(self) -> dict[str, Any]:
-        """Loss, top-1 and top-5 in percent, and firing rate on the test images (of the moving average, if any)."""
+    def test(self, batches: int | None = None) -> dict[str, Any]:
+        """Loss, top-1 and top-5 in percent, and firing rate on the test images (of the moving average, if any).
+
+        `batches` tests on so many batches only.
+        """
         model = self.ema.module if self.ema else self.model
         model.eval()
-        rates = FiringRates(model)
-        loss, top1, top5, count = 0.0, 0, 0, 0
+        rates, totals = FiringRates(model), np.zeros(4)
         with rates.counting():
-            for inputs, labels in self._batches(self.test_loader, 0):
-                with self._autocast():
-                    logits = model(inputs).float()
-                loss += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
-                ranked = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-                top1, top5, count = top1 + ranked[:, 0].sum().item(), top5 + ranked.sum().item(), count + len(labels)
+            for number, (inputs, labels) in enumerate(self.batches(self.test_loader, 0)):
+                if number == batches:
+                    break
+                if len(labels):  # else there was not one image a process in the last batch
+                    with self._autocast():
+                        logits = model(inputs).float()
+                    loss = nn.functional.cross_entropy(logits, labels, reduction="sum").item()
+                    ranked = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+                    totals += loss, ranked[:, 0].sum().item(), ranked.sum().item(), len(labels)
+                self._stop_if(*distributed.sums([self.requests.asked]))
+        if distributed.world() > 1:
+            rates.add_other_processes()
         self.firing = rates.by_layer()
+        loss, top1, top5, count = distributed.sums(totals)
         return {
             "test_loss": loss / count,
             "top1": 100 * top1 / count,
@@ -201,34 +281,49 @@ class Trainer:
         }
 
     # -- helpers -----------------------------------------------------------------------------------------
-    def _batches(self, loader: EpochLoader, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        loader.set_epoch(epoch)
+    def batches(self, loader: EpochLoader, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """A loader's batches of an epoch, from number `start` on, on the model's device."""
+        loader.set_epoch(epoch, start)
         for inputs, labels in loader:
-            yield inputs.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+            inputs = inputs.to(self.device, non_blocking=True)
+            if self.settings.channels_last and inputs.dim() == 4:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            yield inputs, labels.to(self.device, non_blocking=True)
 
     def _autocast(self):
         amp = AMP_TYPES.get(self.settings.amp)
-        return torch.autocast(self.device.type, dtype=amp) if amp else nullcontext()
+        return torch.autocast(self.device.type, dtype=amp) if amp else contextlib.nullcontext()
 
     def _bar(self) -> tqdm:
         """One bar for the whole run: images a second and the time left."""
-        per_epoch = len(self.train_loader) * self.settings.batch_size
+        batch, per_epoch = self.settings.batch_size, len(self.train_loader) * self.settings.batch_size
         return tqdm(
             total=self.settings.epochs * per_epoch,
-            initial=self.epoch * per_epoch,
+            initial=self.epoch * per_epoch + len(self.losses) * batch,
             unit=" images",
             dynamic_ncols=True,
             smoothing=0.05,
             mininterval=0.1 if sys.stderr.isatty() else 20,  # a log file gets a line now and then
+            disable=self.rank > 0,
         )
 
-    def _save(self, folder: RunFolder, row: dict[str, Any]) -> None:
-        state = self.state()
-        if self.best["epoch"] == self.epoch:
-            checkpoint.save(folder.best, state)
-        checkpoint.save_rotating(folder.path, "last", state)
+    def _save(self, folder: RunFolder | None) -> None:
+        if self.losses:  # within an epoch; at its end they are averaged already
+            distributed.average_buffers(self.model)
+        if folder:
+            state = self.state()
+            if self.best["epoch"] == self.epoch and not self.losses:
+                checkpoint.save(folder.best, state)
+            checkpoint.save_rotating(folder.path, "last", state)
+        distributed.wait_for_all()
 
-    def _summary(self, last: dict[str, Any]) -> dict[str, Any]:
+    def profile(self) -> dict[str, Any]:
+        """The tested model's costs by layer, on its first test images; see st_utils.analysis."""
+        inputs, _ = next(iter(self.batches(self.test_loader, 0)))
+        energy = EnergyModel(self.settings.mac_pj, self.settings.ac_pj, self.settings.byte_pj)
+        return profile(self.ema.module if self.ema else self.model, inputs[:PROFILED], energy)
+
+    def _summary(self, last: dict[str, Any], costs: dict[str, Any]) -> dict[str, Any]:
         images = len(self.train_loader) * self.settings.batch_size * self.settings.epochs
         return {
             **self.record,
@@ -243,9 +338,18 @@ class Trainer:
             "params": sum(p.numel() for p in self.model.parameters()),
             "images_per_second": images / self.seconds,
             "train_seconds": self.seconds,
+            "peak_memory_mib": last["peak_memory_mib"],
+            "processes": distributed.world(),
             "firing_rate": last["firing_rate"],
+            **{name: costs[name] for name in ("sops", "macs", "energy_mj", "energy_memory_mj", "spike_driven")},
             **environment(self.device),
         }
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    """The model under torch.compile; on CUDA a whole pass is one CUDA graph."""
+    cuda = next(model.parameters()).device.type == "cuda"
+    return torch.compile(model, mode="reduce-overhead" if cuda else None)
 
 
 def load_weights(model: nn.Module, state: dict[str, Any], weights: str | None = None) -> None:
@@ -264,6 +368,6 @@ def _line(row: dict[str, Any], epochs: int) -> str:
     rate = row["firing_rate"]
     return (
         f"epoch {row['epoch']:>3}/{epochs}  loss {row['train_loss']:.4f}  test {row['test_loss']:.4f}  "
-        f"top1 {row['top1']:6.2f} %  lr {row['lr']:.2e}  {row['images_per_second']:.0f} images/s"
-        + ("" if rate is None else f"  firing {rate:.3f}")
+        f"top1 {row['top1']:6.2f} %  lr {row['lr']:.2e}  {row['images_per_second']:.0f} images/s  "
+        f"{row['peak_memory_mib']:,.0f} MiB" + ("" if rate is None else f"  firing {rate:.3f}")
     )

@@ -1,0 +1,201 @@
+"""From settings to a run: its folder, its trainer, and what it says of itself."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import registry
+from st_utils.data import Augment, DataSet, EpochLoader, FrameData, Share, build_loaders
+from st_utils.errors import UserError
+from st_utils.training import checkpoint, distributed, memory
+from st_utils.training.run_folder import RunFolder, refusal
+from st_utils.training.settings import Settings, read_yaml
+from st_utils.training.sync_norm import synchronised
+from st_utils.training.trainer import Trainer
+
+logger = logging.getLogger("zoo")
+
+
+def recorded_settings(resume: str | None) -> tuple[dict[str, Any], str]:
+    """The settings of the run that --resume names by its path, and the file that holds them."""
+    folder = Path(resume or "auto")
+    args = (folder.parent if folder.is_file() else folder) / "args.yml"
+    if resume in (None, "auto") or not args.is_file():
+        return {}, ""
+    known = {f.name for f in fields(Settings)} - {"resume", "eval", "config", "dry_run"}
+    return {name: value for name, value in read_yaml(args).items() if name in known and value is not None}, str(args)
+
+
+def find_run(settings: Settings) -> tuple[RunFolder | None, Path | None, dict | None]:
+    """The folder, checkpoint and state that --resume means: all None for a fresh run."""
+    if settings.resume is None:
+        return None, None, None
+    path = Path(settings.resume)
+    if settings.resume != "auto" and path.is_file():
+        if not settings.eval:
+            raise UserError(f"{path} is one checkpoint: give its run's folder to --resume, or add --eval")
+        return None, path, checkpoint.load(path)
+    folder = RunFolder.find(settings.output, settings.identity()) if settings.resume == "auto" else RunFolder.open(path)
+    if folder is None:
+        if settings.eval:
+            raise UserError(f"no run of these settings is in {settings.output}")
+        logger.info("no run of these settings is in %s: starting one", settings.output)
+        return None, None, None
+    changed = [] if settings.eval else folder.differences(settings.identity())
+    if changed:
+        changed = ", ".join(f"{name}={folder.identity.get(name)!r}" for name in changed)
+        raise UserError(f"{folder.path} was run with other settings ({changed}): give the same, or leave out --resume")
+    if not settings.eval:
+        folder.lock()
+    if not any(file.exists() for file in checkpoint.rotating_paths(folder.path, "last")):
+        if settings.eval:
+            raise UserError(f"{folder.path} has no checkpoint yet")
+        return folder, None, None
+    state, path, _ = checkpoint.load_newest(folder.path, "last")
+    return folder, path, state
+
+
+def agreed_run(settings: Settings) -> tuple[RunFolder | None, dict | None, dict | None]:
+    """What the first process's `find_run` finds: the folder (its alone), the state, and a finished run's summary."""
+    folder = state = None
+
+    def find() -> tuple[Path | None, dict | None]:
+        nonlocal folder, state
+        folder, path, state = find_run(settings)
+        return path, folder and folder.read_summary()
+
+    path, summary = distributed.from_first(find)
+    if path is not None and state is None:
+        state = checkpoint.load(path)
+    return folder, state, summary
+
+
+def load_data(settings: Settings) -> DataSet:
+    """The data set, downloaded and cached by one process of each machine."""
+    with distributed.first_of_machine_first():
+        data = registry.create("dataset", settings.dataset, **_offer(settings))
+    if isinstance(data, FrameData) and data.step != (step := model_step(settings.model)):
+        raise UserError(
+            f"{settings.dataset} has {data.step} frames and the model step={step}: make them equal by --step"
+        )
+    if settings.event_size and not isinstance(data, FrameData):
+        logger.warning("event_size=%d is ignored: %s is no event data set", settings.event_size, data.name)
+    return data
+
+
+def _offer(settings: Settings) -> dict[str, Any]:
+    """What a data set is offered: where its files are, and, for event frames, how many and how large."""
+    size = settings.event_size or settings.img_size
+    places = {"data_dir": settings.data_dir, "cache_dir": settings.cache_dir, "download": settings.download}
+    return {**places, "step": model_step(settings.model), **({"event_size": size} if size else {})}
+
+
+def model_step(spec: str) -> int:
+    """The time steps of a model's spec, or its default."""
+    return registry.parse(spec).args.get("step", registry.entry("model", spec).params["step"].default)
+
+
+def make_loaders(data: DataSet, settings: Settings, side: int, device: torch.device) -> tuple[EpochLoader, EpochLoader]:
+    """The loaders of training and test images, of this process's share."""
+    world, accum = distributed.world(), settings.accum_steps
+    if accum < 1 or settings.batch_size % (world * accum):
+        raise UserError(
+            f"batch_size={settings.batch_size} can't be shared evenly by {world} processes with "
+            f"accum_steps={accum}: choose a multiple of {world * max(accum, 1)}"
+        )
+    augment = Augment(
+        settings.auto_augment,
+        settings.hflip,
+        settings.color_jitter,
+        settings.scale,
+        settings.ratio,
+        settings.crop_padding,
+        settings.reprob,
+        settings.remode,
+        settings.recount,
+        settings.interpolation,
+    )
+    return build_loaders(
+        data,
+        side,
+        settings.batch_size,
+        settings.workers,
+        augment,
+        settings.seed,
+        settings.crop_pct,
+        settings.train_images,
+        settings.test_images,
+        pin_memory=device.type == "cuda",
+        share=Share(distributed.rank(), world, accum),
+        event_augment=settings.event_augment,
+    )
+
+
+def prepared(model: nn.Module, settings: Settings, device: torch.device) -> nn.Module:
+    """The model on its device, with the settings that change how it is computed."""
+    if settings.sync_bn:
+        model = synchronised(model, device)
+    if settings.recompute:
+        memory.recompute_blocks(model)
+    return model.to(device, memory_format=torch.channels_last if settings.channels_last else torch.preserve_format)
+
+
+def run_name(settings: Settings) -> str:
+    """How the run's folder is called: model, attention, data set and seed."""
+    model = registry.parse(settings.model)
+    parts = [str(getattr(model.args.get("attention"), "name", "")), registry.parse(settings.dataset).name]
+    return "-".join(p for p in (model.name, *parts, f"s{settings.seed}") if p)
+
+
+def describe(trainer: Trainer, recipe: str, folder: RunFolder | None) -> None:
+    """Log what is about to run."""
+    settings, world = trainer.settings, distributed.world()
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    train, test = len(trainer.train_loader.source), len(trainer.test_loader.source)
+    share = f" = {world} processes x {settings.accum_steps} micro-batches x {len(trainer.places[0])}"
+    share = share if world * settings.accum_steps > 1 else ""
+    logger.info("model    %s", settings.model)
+    logger.info("         %s parameters on %s", f"{parameters:,}", trainer.device)
+    logger.info("data     %s: %s training and %s test images", settings.dataset, f"{train:,}", f"{test:,}")
+    logger.info("recipe   %s: %s, lr %g as it is, not scaled by the batch", recipe, settings.opt, settings.lr)
+    logger.info("batch    %d images in a step%s", settings.batch_size, share)
+    if folder:
+        where = f" (resumed in epoch {trainer.epoch + 1} after step {len(trainer.losses)})" if trainer.losses else ""
+        where = where or (f" (resumed after epoch {trainer.epoch})" if trainer.epoch else "")
+        logger.info("folder   %s%s", folder.path, where)
+
+
+def draw(folder: RunFolder, trainer: Trainer, data: DataSet) -> None:
+    """Write the run's picture."""
+    from st_utils.training.picture import draw_run
+
+    images, labels = next(trainer.batches(trainer.test_loader, 0))
+    images, labels = images[:24], labels[:24].cpu()
+    with torch.no_grad():
+        logits = trainer.model.eval()(images).float().cpu()
+    title = f"{trainer.settings.model}\non {data.name}"
+    rows = folder.read_metrics()
+    try:
+        draw_run(folder.path / "run.png", title, rows, trainer.firing, images, labels, logits, data.class_names)
+    except OSError as error:
+        raise refusal(folder.path / "run.png", error) from error
+
+
+def show(folder: RunFolder, summary: dict[str, Any], word: str) -> None:
+    """Log the result of a run."""
+    logger.info(
+        "%s: top-1 %.2f %% after %d epochs (best %.2f %%), %.0f s of training, %.0f images/s; picture: %s",
+        word,
+        summary["top1"],
+        summary["epochs"],
+        summary["best_top1"],
+        summary["train_seconds"],
+        summary["images_per_second"],
+        folder.path / "run.png",
+    )
