@@ -30,7 +30,7 @@ COLUMNS: dict[str, tuple[str, str, int | None]] = {
     "energy_memory_mj": ("with memory", "energy and memory traffic, 24.96 pJ a byte", 4),
     "spike_driven": ("spike-driven", "does every product after the first layer see spikes only?", None),
     "images_per_second": ("images/s", "training, on the machine of the run", 0),
-    "peak_memory_mb": ("memory MB", "peak, training", 0),
+    "peak_memory_mib": ("memory MiB", "peak, training", 0),
     "row": ("key", "python -m benchmarks.leaderboard reproduce KEY", None),
 }
 

@@ -159,8 +159,10 @@ def _run(
     spec = zoo.override(str(one["model"]), **{part: str(one[part]) for part in PARTS if part in one})
     model, dataset = entry("model", spec).name, canonical("dataset", str(one["dataset"]))
     recipe, content = find_recipe(model, dataset.name, one.get("recipe"))
-    filling = content.get("model", {})
     label = one.get("label") or str(canonical("model", spec))
-    spec = canonical("model", fill(spec, filling), keep=filling)
+    spec, dataset = (
+        canonical(kind, fill(kind, each, content.get(kind, {})), keep=content.get(kind, {}))
+        for kind, each in (("model", spec), ("dataset", dataset))
+    )
     settings = checked({**shared, **one.get("settings", {})}, origin)
     return Run(str(spec), str(dataset), recipe, int(seed), settings, plugins, label)

@@ -25,7 +25,7 @@ MEASURED = (
     "energy_memory_mj",
     "images_per_second",
     "train_seconds",
-    "peak_memory_mb",
+    "peak_memory_mib",
 )
 CONTROLS = ("random", "identity")
 CONFIDENCE = 0.95

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+
+from st_utils.training.run_folder import refusal, write_atomic
 
 COLUMNS = {
     "name": "layer",
@@ -56,6 +59,18 @@ def _sums(totals: dict[str, Any]) -> list[str]:
         + ("" if rate is None else f"; firing rate {rate:.3f}"),
         f"spike-driven after the first layer: {spiking}",
     ]
+
+
+def write(profile: dict[str, Any], folder: Path, title: str) -> Path:
+    """Write profile.json and profile.png into the folder; returns the first's path. Raises UserError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refusal(folder, error) from error
+    path = folder / "profile.json"
+    write_atomic(path, [json.dumps(profile, indent=1).encode() + b"\n"])
+    draw(profile, folder / "profile.png", title)
+    return path
 
 
 def draw(profile: dict[str, Any], path: Path, title: str) -> None:
