@@ -18,6 +18,8 @@ def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     steps, batch = x.shape[:2]
     if isinstance(layer, nn.Identity):
         return x
+    if isinstance(layer, nn.Conv2d) and _writes_out_of_bounds(layer, x):
+        x = x.contiguous()
     if len(distinct(x)) == steps:
         return layer(x.flatten(0, 1)).unflatten(0, (steps, batch))
     if isinstance(layer, nn.Conv2d):
@@ -27,6 +29,14 @@ def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     else:
         return layer(x.flatten(0, 1)).unflatten(0, (steps, batch))
     return y.expand(steps, *y.shape)
+
+
+def _writes_out_of_bounds(conv: nn.Conv2d, x: Tensor) -> bool:
+    """Whether the CPU's backward pass of this convolution corrupts memory: 1 x 1 with a stride, over fewer than eight
+    channels that lie last (oneDNN, as torch 2.15 has it).
+    """
+    strided = conv.kernel_size == (1, 1) and conv.stride != (1, 1)
+    return strided and x.shape[2] < 8 and x.device.type == "cpu" and not x.is_contiguous()
 
 
 def distinct(x: Tensor) -> Tensor:
@@ -41,7 +51,7 @@ def _norm_once(norm: nn.BatchNorm2d, x: Tensor, steps: int) -> Tensor:
     """
     if not norm.training or norm.running_mean is None:
         return norm(x)
-    var, mean = torch.var_mean(x.detach(), (0, 2, 3), correction=0)
+    var, mean = torch.var_mean(x.detach().to(norm.running_mean.dtype), (0, 2, 3), correction=0)
     remember(norm, mean, var, steps * x[:, 0].numel())
     return F.batch_norm(x, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
 

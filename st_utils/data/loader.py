@@ -204,25 +204,26 @@ class EpochLoader:
         return len(self._order)
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = iter(self._loader)
+        batches = self._await(lambda: iter(self._loader))  # workers of an epoch before are waited for here, too
         if self._loader.num_workers and threading.current_thread() is threading.main_thread():
             # torch would raise a worker's death wherever the main thread is, in the middle of a step too; without
             # its handler the death is found where the next batch is awaited, within five seconds
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        while (batch := self._next(batches)) is not None:
+        while (batch := self._await(lambda: next(batches, None))) is not None:
             yield tuple(batch)
 
-    def _next(self, batches: Iterator) -> Batch | None:
+    def _await(self, what: Callable[[], Any]) -> Any:
+        """What the loader's processes are asked for. Raises UserError: theirs, or that one died."""
         try:
-            batch = next(batches, None)
+            found = what()
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
-            batch = ProcessError(f"{str(error).splitlines()[0]} (killed, or out of memory: try fewer --workers)")
-        if isinstance(batch, UserError):
+            found = ProcessError(f"{str(error).splitlines()[0]} (killed, or out of memory: try fewer --workers)")
+        if isinstance(found, UserError):
             self._loader = self._new_loader()  # ends the workers now; held by a traceback they'd linger
-            raise batch
-        return batch
+            raise found
+        return found
 
 
 def build_loaders(

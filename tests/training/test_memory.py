@@ -15,6 +15,7 @@ from st_utils.errors import UserError
 from st_utils.training.memory import peak_mib, recompute_blocks, statistics_set_aside
 from st_utils.training.sync_norm import SharedBatchNorm, synchronised
 from tests.training.quick import folder_of, run
+from tests.zoo.test_models import small
 
 CPU = torch.device("cpu")
 SMALL = {"embed_dim": 16, "depth": 2, "num_heads": 2, "img_size": 32, "step": 2, "drop_path": 0.3}
@@ -108,8 +109,8 @@ def test_the_shared_norm_is_batch_norm(momentum, affine):
 
 
 def test_every_model_has_its_norms_shared():
-    for name in names("model"):
-        model = synchronised(zoo.create_model(name, embed_dim=16, depth=1, num_heads=2), CPU)
+    for name in names("model", families=False):
+        model = synchronised(small(name), CPU)
         assert not any(type(module) is nn.BatchNorm2d for module in model.modules()), name
 
 
