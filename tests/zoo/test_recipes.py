@@ -46,6 +46,7 @@ PUBLISHED_SIZES = {  # parameters in use, as docs/published.md has them
     "sdt_imnet_6_512": 23_373_352, "sdt_imnet_10_512": 36_005_416, "sdt_imnet_8_768": 66_338_632,
     "statten_cifar10_2_256": 2_566_954, "statten_dvsc10": 2_566_666, "statten_dvsc10_t10": 2_566_666,
     "statten_ncaltech101": 2_590_053, "statten_imnet": 29_689_384, "statten_imnet_8_768": 66_338_632,
+    "qkformer_dvsc10": 1_504_138, "qkformer_dvsg": 1_999_371, "tim_dvsc10": 2_568_746, "dta_snn18_dvsc10": 13_795_512,
     "sdt_v2_imnet": 55_350_248, "sdt_v3_imnet": 18_987_504, "sdt_v3_imnet_t": 2_702_048,
     "sdt_v3_imnet_s": 5_105_608, "sdt_v3_imnet_m": 10_023_112,
 }  # fmt: skip
