@@ -282,7 +282,7 @@ def plot(result: dict, path: Path) -> None:
         for axis, (measure, label) in zip(axes[:, column], measures.items(), strict=True):
             lines(axis, result[part], part, measure)
             axis.set(xscale="log", yscale="log", xlabel=across[part])
-            axes[0, column].legend(fontsize=6)
+            axes[0, column].legend(fontsize=6, ncol=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
             if column == 0:
                 axis.set_ylabel(label)
     figure.suptitle(f"LIF, float32, {result['device']}, {result['threads']} threads", fontsize=9)
