@@ -25,8 +25,10 @@ entry = parts.entry
 canonical = parts.canonical
 load_plugin = _plugins.load
 load_entry_points = _plugins.load_entry_points
+plugin_serves = _plugins.serves
 
 __all__ = [
     "KINDS", "Catalogue", "Entry", "Register", "Spec", "SpecError", "canonical", "create", "entry",
-    "import_all", "load_entry_points", "load_plugin", "names", "nearest", "parse", "parts", "prefixes", "register",
+    "import_all", "load_entry_points", "load_plugin", "names", "nearest", "parse", "parts", "plugin_serves",
+    "prefixes", "register",
 ]  # fmt: skip

@@ -35,23 +35,28 @@ class PluginLoader:
 
     def __init__(self, catalogue: Catalogue):
         self.catalogue = catalogue
-        self.loaded: set[str] = set()
+        self.loaded: dict[str, frozenset[str]] = {}
 
     def load(self, plugin: str | Path) -> None:
         """Load a plug-in: the path of a .py file, or the name of an importable module.
 
         Raises SpecError in one line when it is not there or fails, with the file and line of the failure.
         """
-        text = str(plugin)
+        text, key = str(plugin), _key(plugin)
         if text.endswith(".py"):
-            if not os.path.isfile(os.path.expanduser(text)):
+            if not os.path.isfile(key):
                 raise SpecError(f"plug-in file {text} does not exist")
-            path = Path(text).expanduser().resolve()
-            self._guarded(str(path), lambda: _import_file(path), text)
+            self._guarded(key, lambda: _import_file(Path(key)), text)
         elif all(part.isidentifier() for part in text.split(".")):
-            self._guarded(text, lambda: _import_module(text), text)
+            self._guarded(key, lambda: _import_module(text), text)
         else:
             raise SpecError(f"plug-in {text!r} is neither a .py file nor a module's name")
+
+    def serves(self, plugin: str | Path, spec: str) -> bool:
+        """Whether a spec names a part that this plug-in registered when it was loaded; yes where it registered none."""
+        names = self.loaded[_key(plugin)]
+        words = re.findall(r"[\w.]+", spec)
+        return not names or any(word == name or word.startswith(f"{name}.") for word in words for name in names)
 
     def load_entry_points(self) -> None:
         """Load the plug-ins of installed packages (entry-point group `spiking_transformer_zoo`).
@@ -67,7 +72,7 @@ class PluginLoader:
     def _guarded(self, key: str, load: Callable[[], object], shown: str) -> None:
         if key in self.loaded:
             return
-        before = self.catalogue.state()
+        before, known = self.catalogue.state(), self.catalogue.all_names()
         try:
             load()
         except BaseException as error:
@@ -76,7 +81,13 @@ class PluginLoader:
                 raise
             reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
             raise SpecError(f"plug-in {shown} failed{_place(error)}: {reason}") from error
-        self.loaded.add(key)
+        self.loaded[key] = self.catalogue.all_names() - known
+
+
+def _key(plugin: str | Path) -> str:
+    """A file's absolute path; a module's name."""
+    text = str(plugin)
+    return str(Path(text).expanduser().resolve()) if text.endswith(".py") else text
 
 
 def _place(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import zoo
-from registry import canonical, entry, nearest
+from registry import canonical, entry, nearest, plugin_serves
 from st_utils.errors import UserError
 from st_utils.training.settings import checked, read_yaml
 from zoo.recipe import fill, find_recipe
@@ -42,7 +42,7 @@ class Run:
         spec, dataset: canonical texts; the spec is filled by the recipe.
         recipe: the name of the recipe, or "none".
         settings: further settings, by name.
-        plugins: files or modules that register the parts of the spec.
+        plugins: those files or modules that register parts of the spec, as far as it needs them.
         label: a short name: the spec as it was written, before the recipe filled it, where the suite gives none.
     """
 
@@ -165,4 +165,5 @@ def _run(
         for kind, each in (("model", spec), ("dataset", dataset))
     )
     settings = checked({**shared, **one.get("settings", {})}, origin)
-    return Run(str(spec), str(dataset), recipe, int(seed), settings, plugins, label)
+    needed = tuple(plugin for plugin in plugins if plugin_serves(plugin, f"{spec} {dataset}"))
+    return Run(str(spec), str(dataset), recipe, int(seed), settings, needed, label)

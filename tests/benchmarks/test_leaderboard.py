@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import registry
 from benchmarks.leaderboard.__main__ import main
 from benchmarks.leaderboard.store import Store, alive, this_process
 from benchmarks.leaderboard.suite import Run, load_suite, suite_names
@@ -216,13 +217,27 @@ class TestRuns:
             "class Mine(torch.nn.Module):\n    '''Half of what came.'''\n\n"
             "    def forward(self, x):\n        return x / 2\n"
         )
-        words = ["--suite", suite, "--store", str(tmp_path / "r.db"), "--plugin", str(plugin), "--only", "*mine*"]
+        store = ["--suite", suite, "--store", str(tmp_path / "r.db")]
+        words = [*store, "--plugin", str(plugin), "--only", "*mine*"]
         own = "spikformer(embed_dim=16, depth=1, num_heads=2, step=2, attention=leaderboard_mine)"
         subprocess.run(leaderboard("run", *words, "--add", own), cwd=ROOT, check=True, capture_output=True)
         with Store(tmp_path / "r.db") as opened:
             (row,) = opened.runs()
         assert row["status"] == "done"
         assert "attention=leaderboard_mine" in row["spec"]
+        assert row["plugins"] == [str(plugin)]
+
+    def test_a_plugin_changes_no_run_that_needs_none_of_its_parts(self, tmp_path, suite):
+        plugin = tmp_path / "mine.py"
+        plugin.write_text(
+            "import torch\nfrom registry import register\n\n\n@register.attention('leaderboard_other')\n"
+            "class Other(torch.nn.Module):\n    '''What came.'''\n\n    def forward(self, x):\n        return x\n"
+        )
+        registry.load_plugin(str(plugin))
+        own = "spikformer(attention=leaderboard_other)"
+        *others, mine = load_suite(suite, [0], plugins=(str(plugin),), further=[own])
+        assert mine.plugins == (str(plugin),)
+        assert [run.key for run in others] == [run.key for run in load_suite(suite, [0])]
 
     @pytest.mark.parametrize(
         ("words", "message"),
