@@ -9,7 +9,7 @@ import zoo
 from registry import names
 from st_utils.errors import UserError
 from tests import golden_numbers as golden
-from tests.zoo.test_parts import missing_gradients, working_nodes
+from tests.zoo.test_parts import missing_gradients
 
 TINY = {"embed_dim": 16, "num_heads": 2, "mlp_ratio": 2.0, "step": 2}
 
@@ -58,16 +58,6 @@ def test_only_the_authors_form_leaks(legacy):
 def test_any_attention_in_any_stage(attention):
     trains(tiny(attention=attention))
     trains(tiny(token_attention=attention))
-
-
-@pytest.mark.parametrize("node", working_nodes())
-def test_any_node(node):
-    trains(tiny(node=node))
-
-
-@pytest.mark.parametrize("embedding", names("embedding"))
-def test_any_embedding(embedding):
-    trains(tiny(embedding=embedding, img_size=16, embed_dim=32), (16, 16))
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (13, 22), (1, 5)])
