@@ -58,8 +58,9 @@ def test_published_sizes_from_recipes(recipe):
     settings, _ = main.resolve({"recipe": recipe, "device": "cpu"})
     dataset = meant_for(recipe)["dataset"]
     channels = 3 if settings.event_size is None else 2
+    size = {"num_classes": CLASSES[dataset], "in_channels": channels, "img_size": settings.event_size or 128}
     with torch.device("meta"):
-        built = zoo.create_model(settings.model, num_classes=CLASSES[dataset], in_channels=channels, img_size=128)
+        built = zoo.create_model(settings.model, **size)
     assert sum(p.numel() for p in built.parameters()) == PUBLISHED_SIZES[recipe]
 
 
