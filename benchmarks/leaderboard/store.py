@@ -91,9 +91,8 @@ class Store:
                 self._db.execute("ROLLBACK")
 
     def add(self, suite: str, runs: Iterable[Run]) -> None:
-        """Make these the suite's runs; those that are known keep what they have."""
+        """Make these runs the suite's too; those that are known keep what they have."""
         with self._writing() as db:
-            db.execute("DELETE FROM members WHERE suite = ?", (suite,))
             for place, run in enumerate(runs):
                 values = (run.key, run.row, run.spec, run.label, run.dataset, run.recipe, run.seed)
                 db.execute(

@@ -51,7 +51,8 @@ def join_seeds(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     rows.sort(key=lambda row: (row["dataset"], -row["top1"]))
     for row in rows:
         alike = [other for other in rows if other["dataset"] == row["dataset"]]
-        row["verdict"] = "best" if row is alike[0] else compare(row, alike[0])
+        best = next((other for other in alike if len(other["seeds"]) > 1), alike[0])  # one seed may be luck
+        row["verdict"] = "best" if row is best else compare(row, best)
         row["against_random"] = _against_control(row, alike)
     return rows
 

@@ -5,7 +5,8 @@ like those of a layer. Of each, one of three holds:
 
 - an operand is binary: each spike adds the weights (or numbers) that it meets: accumulations (AC), counted exactly,
   borders and padding included; where both operands are binary, only where both are 1;
-- an operand holds integers (sums of spikes, `ilif`'s counts): the same, a value of n counting as n spikes;
+- an operand holds integers (sums of spikes, `ilif`'s counts): the same, a value of n counting as n spikes; so do
+  multiples of what a spike is worth in the model's neurons (`unit`: `ilif` gives on its counts over their largest);
 - both are real-valued: multiply-accumulates (MAC), all of them, as a dense engine does them.
 
 What is computed once for all time steps (the first layer, on a still image) counts once. Norms, which fold into the
@@ -14,7 +15,7 @@ weights, neurons, pooling and additions along shortcuts are not counted, as in t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -22,6 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from st_utils.node.base import Node
 
 aten = torch.ops.aten
 KINDS = ("silent", "binary", "integer", "real")
@@ -65,6 +68,13 @@ def kind_of(x: Tensor) -> str:
     return "integer" if bool((x == x.round()).all()) else "real"
 
 
+def in_spikes(x: Tensor, units: Iterable[float]) -> Tensor:
+    """x as counts of spikes, where it is real and a multiple of one of these units; else x itself."""
+    if kind_of(x) == "real":
+        return next((counts for unit in units if kind_of(counts := x / unit) == "integer"), x)
+    return x
+
+
 class OperationCounter(TorchDispatchMode):
     """Counts what runs inside `with OperationCounter(model) as counter: model(x)`; `counter.layers` has the result.
 
@@ -76,6 +86,7 @@ class OperationCounter(TorchDispatchMode):
         self.layers: dict[tuple[str, str], Products] = {}
         self._model = model
         self._weights = {p.data_ptr() for p in model.parameters()}
+        self._units = {unit for m in model.modules() if isinstance(m, Node) and (unit := m.unit) != 1}
         self._inside: list[str] = []
         self._handles: list[Any] = []
 
@@ -100,7 +111,7 @@ class OperationCounter(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         packet = func.overloadpacket
         if packet is aten.convolution:
-            self._convolution(*args[:2], result, *args[3:9])
+            self._convolution(in_spikes(args[0], self._units), args[1], result, *args[3:9])
         elif packet in (aten.mm, aten.bmm):
             self._product(*args[:2])
         elif packet in (aten.addmm, aten.baddbmm):
@@ -140,6 +151,7 @@ class OperationCounter(TorchDispatchMode):
         rows, inner, columns = left.shape[-2], left.shape[-1], right.shape[-1]
         dense = float(prod(left.shape[:-2]) * rows * inner * columns)
         weight = right if right.data_ptr() in self._weights else left if left.data_ptr() in self._weights else None
+        left, right = (side if side is weight else in_spikes(side, self._units) for side in (left, right))
         kinds = {id(side): kind_of(side) for side in (left, right) if side is not weight}
         kind = min(kinds.values(), key=KINDS.index)
         macs, acs = 0.0, 0.0

@@ -22,8 +22,10 @@ class Node(nn.Module):
     """A neuron layer: `[T, ...]` input currents -> `[T, ...]` spikes of the same dtype.
 
     It starts each call at rest and keeps nothing between calls. Under half precision, and under autocast, the
-    membrane potential is float32.
+    membrane potential is float32. `unit` is the value that one spike has in its output.
     """
+
+    unit: float = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         with no_autocast(x.device.type):

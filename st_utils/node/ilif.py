@@ -46,6 +46,7 @@ class ILIF(Node):
             raise UserError(f"ilif: decay must be from 0 to 1, not {decay}")
         self.max_spikes, self.normalize, self.decay = max_spikes, normalize, decay
         self.rounding, self.strict_window = rounding, strict_window
+        self.unit = 1 / max_spikes if normalize else 1.0
 
     def fire(self, x: Tensor) -> Tensor:
         spikes = self.integrate(x) if self.decay else self.quantize(x)

@@ -14,6 +14,7 @@ from st_utils.analysis.operations import OperationCounter, kind_of
 from st_utils.analysis.profile import EnergyModel, profile
 from st_utils.analysis.tables import draw, table
 from st_utils.errors import UserError
+from st_utils.node.ilif import ILIF
 
 
 def count(model: nn.Module, *inputs: torch.Tensor) -> dict:
@@ -192,3 +193,13 @@ def test_functional_products_count_for_the_module_that_asks():
 
     model = nn.Sequential(Mixer())
     assert {layer for layer, _ in count(model, torch.ones(1, 3, 4))} == {"0"}
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_counts_of_integer_firing_by_hand(normalize):
+    """0, 1, 3 and 4 spikes, given on as they are or as quarters, meet five weights each."""
+    model = nn.Sequential(ILIF(4, normalize), nn.Linear(4, 5, bias=False))
+    with OperationCounter(model) as counter, torch.no_grad():
+        model(torch.tensor([[0.2, 1.3, 2.6, 9.0]]))
+    (found,) = counter.layers.values()
+    assert (found.inputs, found.acs, found.macs, found.dense) == ("integer", 8 * 5, 0, 20)
