@@ -18,8 +18,6 @@ def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     steps, batch = x.shape[:2]
     if isinstance(layer, nn.Identity):
         return x
-    if isinstance(layer, nn.Conv2d) and _writes_out_of_bounds(layer, x):
-        x = x.contiguous()
     if len(distinct(x)) == steps:
         return layer(x.flatten(0, 1)).unflatten(0, (steps, batch))
     if isinstance(layer, nn.Conv2d):
@@ -29,14 +27,6 @@ def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     else:
         return layer(x.flatten(0, 1)).unflatten(0, (steps, batch))
     return y.expand(steps, *y.shape)
-
-
-def _writes_out_of_bounds(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether the CPU's backward pass of this convolution corrupts memory: 1 x 1 with a stride, over fewer than eight
-    channels that lie last (oneDNN, as torch 2.15 has it).
-    """
-    strided = conv.kernel_size == (1, 1) and conv.stride != (1, 1)
-    return strided and x.shape[2] < 8 and x.device.type == "cpu" and not x.is_contiguous()
 
 
 def distinct(x: Tensor) -> Tensor:

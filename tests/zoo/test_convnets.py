@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +16,7 @@ from registry import names
 from st_utils.errors import UserError
 from tests.zoo.test_parts import missing_gradients, working_nodes
 
+ROOT = Path(__file__).parents[2]
 SEW = "fangwei123456/spikingjelly", "spikingjelly/activation_based/model/sew_resnet.py"
 
 
@@ -142,3 +148,23 @@ def test_the_authors_two_classes_in_one_file():
         assert rename(second_name) == ""
     events = zoo.authors_spec(*place[:2], {"time_step": 10, "dvs": True}, 4)
     assert zoo.create_model(events, width=4)(torch.rand(1, 10, 2, 16, 16)).shape == (1, 10)
+
+
+BACKWARD = """
+import sys, torch, zoo
+torch.manual_seed(0)
+for spec in sys.argv[1:]:
+    model = zoo.create_model(spec, in_channels=3, img_size=32, step=2)
+    for _ in range(3):
+        for x in (torch.rand(4, 3, 32, 32), torch.rand(4, 2, 3, 32, 32)):
+            model(x).square().sum().backward()
+"""
+
+
+def test_narrow_strided_shortcuts_stay_within_their_memory():
+    """With the C library's checks of every block that is freed, where it has them."""
+    checked = {"LD_PRELOAD": "libc_malloc_debug.so.0", "MALLOC_CHECK_": "3", "OMP_NUM_THREADS": "1"}
+    specs = ["sew_resnet18(width=4)", "sew_resnet18(width=4, node=braincog.BackEINode)", "transfer_resnet18(width=4)"]
+    command = [sys.executable, "-c", BACKWARD, *specs]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **checked}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-300:]
