@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from st_utils.block import Block
 from st_utils.errors import UserError
+
+PROCESS = Path("/proc/self/status")
 
 
 def reset_peak(device: torch.device) -> None:
@@ -26,6 +30,9 @@ def peak_mib(device: torch.device) -> float:
     """The most memory so far, in MiB: what torch held of the GPU, or else what this process held of the machine."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device) / 2**20
+    # on Linux, ru_maxrss begins with the peak of the process that started this one
+    if PROCESS.is_file() and (found := re.search(r"VmHWM:\s+(\d+) kB", PROCESS.read_text())):
+        return int(found[1]) / 2**10
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
