@@ -139,7 +139,8 @@ def train(settings: Any, recipe: str, device: Any) -> int:
             trainer.model = fold_norms(trainer.model)
         result = trainer.test()
         line = f"{settings.model} on {settings.dataset}: top-1 {result['top1']:.2f} %, loss {result['test_loss']:.4f}"
-        print(line) if trainer.rank == 0 else None
+        if trainer.rank == 0:
+            print(line)
         return 0
     if state:
         trainer.load(state)

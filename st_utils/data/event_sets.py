@@ -15,14 +15,8 @@ from st_utils.data.base import FrameData
 from st_utils.data.event_cache import cached_frames, writable_cache
 from st_utils.data.event_files import Events, read_events
 from st_utils.data.event_frames import Framing, Integration, Recording, Resize
-from st_utils.data.event_scan import (
-    by_class,
-    fetched,
-    find_root,
-    numbered,
-    subfolder,
-)  # fmt: skip
-from st_utils.data.splits import CIFAR10_DVS, NCALTECH101, split_recordings
+from st_utils.data.event_scan import by_class, fetched, find_root, numbered, subfolder
+from st_utils.data.splits import CIFAR10_DVS, NCALTECH101, published, split_recordings
 from st_utils.errors import UserError
 
 Split = tuple[list[Recording], list[Recording]]
@@ -202,8 +196,4 @@ def ncaltech101(
 
 def caltech_classes() -> tuple[str, ...]:
     """The 101 folders' names, sorted as text; the label is the place among them."""
-    import json
-
-    from st_utils.data.splits import FILE
-
-    return tuple(json.loads(FILE.read_text())["ncaltech101"]["counts"])
+    return tuple(published("ncaltech101")["counts"])

@@ -43,12 +43,12 @@ def seeded(entropy: tuple[int, ...]) -> Iterator[None]:
         torch.set_rng_state(saved[2])
 
 
-def reseed(entropy: tuple[int, ...]) -> None:
-    """Start Python's, numpy's and torch's CPU generators from `entropy`."""
+def reseed(entropy: tuple[int, ...], seed_torch: Callable[[int], object] = torch.default_generator.manual_seed) -> None:
+    """Start Python's, numpy's and torch's generators from `entropy`: the CPU's, unless seed_torch reseeds more."""
     python, numpy, pytorch = np.random.SeedSequence(entropy).generate_state(3).tolist()
     random.seed(python)
     np.random.seed(numpy)
-    torch.default_generator.manual_seed(pytorch)  # torch.manual_seed would also reseed the GPU's, for good
+    seed_torch(pytorch)  # torch.manual_seed would reseed the GPU's too, for good
 
 
 @dataclass(frozen=True)

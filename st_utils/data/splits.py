@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Container
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from st_utils.data.event_frames import Recording
 from st_utils.errors import UserError
@@ -32,10 +33,15 @@ NCALTECH101 = {
 SAME = {"sdt": "spikingjelly"}
 
 
+def published(dataset: str) -> dict[str, Any]:
+    """A data set's entry in the stored lists: its splits, and the `counts` of each class where they differ."""
+    return json.loads(FILE.read_text())[dataset]
+
+
 @cache
 def held_out(dataset: str, split: str, class_names: tuple[str, ...]) -> dict[str, Container[int]]:
     """The test recordings' numbers of every class, checked against the list's hash."""
-    table = json.loads(FILE.read_text())[dataset]
+    table = published(dataset)
     entry = table[SAME.get(split, split)]
     if "test" in entry:
         held = dict.fromkeys(class_names, frozenset(entry["test"]))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import random
 import signal
 import sys
 import time
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from st_utils.analysis import tables
 from st_utils.analysis.profile import EnergyModel, profile
 from st_utils.data import EpochLoader, Share
+from st_utils.data.loader import reseed
 from st_utils.errors import ProcessError, UserError
 from st_utils.packing import packed_spikes
 from st_utils.per_sample import share_of_batch
@@ -46,10 +46,7 @@ Part = tuple[Tensor, Tensor, Tensor]  # a micro-batch: images, labels, their pla
 
 def seed_everything(seed: int, epoch: int = 0, step: int = 0) -> None:
     """Seed Python's, numpy's and torch's generators for one step (epoch 0, before the first: the weights)."""
-    python, numpy, pytorch = np.random.SeedSequence((seed, epoch, step)).generate_state(3).tolist()
-    random.seed(python)
-    np.random.seed(numpy)
-    torch.manual_seed(pytorch)
+    reseed((seed, epoch, step), torch.manual_seed)
 
 
 class Trainer:
