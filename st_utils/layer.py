@@ -9,6 +9,7 @@ from registry import Spec
 from st_utils.errors import UserError
 from st_utils.inference import fold
 from st_utils.kernels.norm_node import norm_then_fire
+from st_utils.kernels.sparse_conv import Conv2d
 from st_utils.node.base import build_node
 from st_utils.per_sample import rand
 from st_utils.steps import distinct, over_time
@@ -35,7 +36,7 @@ class ConvNorm(nn.Module):
     ):
         super().__init__()
         padding = (kernel - 1) // 2  # an even kernel, of a stride as long, tiles the image
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias)
+        self.conv = Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias)
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from registry import create, entry
 from st_utils.convnet import SpikingConvNet
 from st_utils.errors import UserError
+from st_utils.kernels.sparse_conv import Conv2d
 from st_utils.layer import ConvNorm, ConvNormNode, NormNode, OverTime
 from st_utils.node.base import build_node
 
@@ -62,7 +63,7 @@ def closing(style: Style, before: int, after: int, node: str, step: int, kernel:
         return ConvNormNode(before, after, node, step, kernel, stride)
     if style == "membrane":
         return ConvNorm(before, after, kernel, stride)
-    return OverTime(nn.Conv2d(before, after, kernel, stride, kernel // 2, bias=False))
+    return OverTime(Conv2d(before, after, kernel, stride, kernel // 2, bias=False))
 
 
 class SpikingResNet(SpikingConvNet):

@@ -1,0 +1,164 @@
+"""Convolution of spikes by additions, `zoo::sparse_conv`: on the CPU, what is zero costs nothing.
+
+A convolution over spikes adds up the weights of those that are there; dense products multiply by the zeros as well.
+sparse_conv.cpp lists what is not zero and sums no more than that, forward and for the weight's gradient; the input's
+gradient is a dense product. It gives the convolution's values within rounding, for any input. Only the order in which
+float32 numbers are summed differs, so where an input is too dense to gain, the operator computes as torch does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, c_int, c_int64, c_void_p
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from st_utils.kernels.compiler import library
+
+# Parts of an input that are not zero, above which a dense product takes less time: forward and the weight's gradient.
+DENSEST = 0.35, 0.4
+SAMPLE = 256  # pixels that the density is judged by
+LEAST = 2**25  # multiplications of a dense product, below which the calls around it weigh more
+
+
+class Conv2d(nn.Conv2d):
+    """`nn.Conv2d` whose input is likely to be spikes, `[N, C, H, W]`.
+
+    Float32 on the CPU with the channels last in memory, with stride 1, one group and an output as large as the input:
+    by additions where that takes less time. Anything else is torch's.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _convolve(x, self.weight, self.bias) if _usable(self, x) else super().forward(x)
+
+
+def _usable(conv: nn.Conv2d, x: Tensor) -> bool:
+    rows, columns = conv.kernel_size
+    return (
+        x.device.type == "cpu"
+        and x.dtype == conv.weight.dtype == torch.float32
+        and x.dim() == 4
+        and x.shape[1] == conv.in_channels < 2**16
+        and conv.stride == conv.dilation == (1, 1)
+        and conv.groups == 1
+        and conv.padding_mode == "zeros"
+        and rows % 2 == columns % 2 == 1
+        and conv.padding == (rows // 2, columns // 2)
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and (torch.compiler.is_compiling() or x.numel() * conv.weight[:, 0].numel() >= LEAST)
+        and rows * (x.shape[3] + columns) < 2**16
+        and not torch.is_autocast_enabled("cpu")
+        and _available()
+    )
+
+
+@torch.compiler.assume_constant_result
+def _available() -> bool:
+    return _library() is not None
+
+
+@torch.library.custom_op("zoo::sparse_conv", mutates_args=())
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if not _sparse(x, weight, DENSEST[0]):
+        return F.conv2d(x, weight, bias, padding=_padding(weight)).contiguous(memory_format=torch.channels_last)
+    out = _empty_out(x, weight)
+    biases = None if bias is None else bias.contiguous()
+    pointers = x.data_ptr(), weight.data_ptr(), _strides(weight), None if biases is None else biases.data_ptr()
+    _library().zoo_sparse_forward(*pointers, out.data_ptr(), _shape(x, weight), torch.get_num_threads())
+    return out
+
+
+@_convolve.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return _empty_out(x, weight)
+
+
+@torch.library.custom_op("zoo::sparse_conv_weight", mutates_args=())
+def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    if not _sparse(x, weight, DENSEST[1]):
+        return torch.empty_like(weight).copy_(_dense_gradients(grad, x, weight, (False, True, False))[1])
+    grad, grad_weight = grad.contiguous(memory_format=torch.channels_last), torch.empty_like(weight)
+    pointers = x.data_ptr(), grad.data_ptr(), grad_weight.data_ptr(), _strides(grad_weight)
+    _library().zoo_sparse_weight(*pointers, _shape(x, weight), torch.get_num_threads())
+    return grad_weight
+
+
+@_weight_gradient.register_fake
+def _(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    return torch.empty_like(weight)
+
+
+def _save(ctx, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+
+
+def _differentiate(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight = ctx.saved_tensors
+    needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+    grad_x = _dense_gradients(grad, x, weight, (True, False, False))[0] if needs_x else None
+    grad_weight = _weight_gradient(grad, x, weight) if needs_weight else None
+    return grad_x, grad_weight, grad.sum((0, 2, 3)) if needs_bias else None
+
+
+def _save_all(ctx, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _differentiate_again(ctx, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+    """The weight's gradient is linear in the output's and in the input."""
+    grad, x, weight = ctx.saved_tensors
+    grad_grad = F.conv2d(x, cotangent, padding=_padding(weight))
+    return grad_grad, _dense_gradients(grad, x, cotangent, (True, False, False))[0], None
+
+
+_convolve.register_autograd(_differentiate, setup_context=_save)
+_weight_gradient.register_autograd(_differentiate_again, setup_context=_save_all)
+
+
+def _dense_gradients(grad: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]) -> tuple:
+    """torch's gradients of input, weight and bias, None for what is not wanted."""
+    settings = [1, 1], _padding(weight), [1, 1], False, [0, 0], 1, wanted
+    return torch.ops.aten.convolution_backward(grad, x, weight, [len(weight)], *settings)
+
+
+def _sparse(x: Tensor, weight: Tensor, densest: float) -> bool:
+    """Whether so few of x's numbers are not zero, judged by pixels spread evenly over them."""
+    if x.numel() * weight[:, 0].numel() < LEAST or not x.is_contiguous(memory_format=torch.channels_last):
+        return False
+    pixels = x.permute(0, 2, 3, 1).view(-1, x.shape[1])
+    sample = pixels[:: max(1, len(pixels) // SAMPLE) | 1]  # an odd stride, so that all columns are seen
+    return int(torch.count_nonzero(sample)) <= densest * sample.numel()
+
+
+def _padding(weight: Tensor) -> list[int]:
+    return [weight.shape[2] // 2, weight.shape[3] // 2]
+
+
+def _empty_out(x: Tensor, weight: Tensor) -> Tensor:
+    return x.new_empty(x.shape[0], *x.shape[2:], len(weight)).permute(0, 3, 1, 2)
+
+
+class CShape(ctypes.Structure):
+    """`struct Shape` of sparse_conv.cpp."""
+
+    _fields_ = tuple((n, c_int64) for n in ("images", "height", "width", "in_channels", "out", "rows", "columns"))
+
+
+def _shape(x: Tensor, weight: Tensor) -> CShape:
+    return CShape(x.shape[0], *x.shape[2:], x.shape[1], len(weight), *weight.shape[2:])
+
+
+def _strides(weight: Tensor) -> ctypes.Array:
+    return (c_int64 * 4)(*weight.stride())
+
+
+def _library() -> ctypes.CDLL | None:
+    found = library("sparse_conv")
+    if found and found.zoo_sparse_weight.argtypes is None:
+        pointer, numbers, shape = c_void_p, POINTER(c_int64), POINTER(CShape)
+        found.zoo_sparse_forward.argtypes = [pointer, pointer, numbers, pointer, pointer, shape, c_int]
+        found.zoo_sparse_weight.argtypes = [pointer, pointer, pointer, numbers, shape, c_int]
+        found.zoo_sparse_forward.restype = found.zoo_sparse_weight.restype = None
+    return found
