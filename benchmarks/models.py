@@ -9,7 +9,9 @@ torch.compile, and on CUDA its Triton kernels), the same architecture; else each
 plain torch neurons. The floor is the convolutions and matrix products alone (see floor.py). A round is one training
 step (forward, loss, backward, AdamW; the floor has no loss and no optimiser) and one inference of each, in turn;
 medians over rounds count. `saved_bytes` is what a training step keeps for its backward pass, `peak_bytes` the most
-that it allocates. A plot goes beside the JSON, as .png.
+that it allocates. `train_active` and `infer_active` are the parts of the products' multiplications whose input is not
+zero: on a CPU this zoo computes no others. So that inference fires as often as training does, the norms first take over
+the statistics of the batch. A plot goes beside the JSON, as .png.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ import argparse
 import json
 import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -27,10 +28,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import zoo
 from benchmarks.floor import Floor
 from benchmarks.memory import peak_bytes, saved_bytes
+from benchmarks.timing import seconds
 from st_utils.allocator import keep_freed_memory
 from st_utils.packing import packed_spikes
 from st_utils.training.run_folder import environment
@@ -38,6 +41,49 @@ from st_utils.training.trainer import compiled
 
 STEPS = 4
 Context = Callable[[], AbstractContextManager]
+
+
+def pictures(batch: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(batch, 3, 32, 32, generator=generator)
+
+
+@torch.no_grad()
+def settle(model: nn.Module, batch: int, after: Callable[[nn.Module], None] = lambda model: None) -> nn.Module:
+    """The model, its batch norms' running statistics those of the batch that is measured."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    model.train()(pictures(batch, torch.Generator().manual_seed(0)))
+    after(model)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return model
+
+
+class Active:
+    """While it is entered, counts the multiplications of a model's products, and those whose input is not zero."""
+
+    def __init__(self, model: nn.Module):
+        self.products = [m for m in model.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Linear)]
+        self.all = self.active = 0.0
+
+    def __enter__(self) -> Active:
+        self.hooks = [module.register_forward_hook(self._count) for module in self.products]
+        return self
+
+    def __exit__(self, *_) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def _count(self, module: nn.Module, given: tuple[Tensor, ...], y: Tensor) -> None:
+        count = y.numel() * module.weight[0].numel()
+        self.all += count
+        self.active += count * torch.count_nonzero(given[0]).item() / given[0].numel()
+
+    @property
+    def part(self) -> float:
+        return self.active / self.all
 
 
 class Runner:
@@ -61,7 +107,7 @@ class Runner:
         around: Context = nullcontext,
     ):
         generator = torch.Generator().manual_seed(0)
-        self.images = torch.rand(batch, 3, 32, 32, generator=generator).to(device)
+        self.images = pictures(batch, generator).to(device)
         self.labels = torch.randint(0, 10, (batch,), generator=generator).to(device)
         self.model, self.infers = model.to(device), (infers or model).to(device)
         self.trains, self.evaluates = wrap(self.model), wrap(self.infers)
@@ -91,6 +137,16 @@ class Runner:
         self.train()  # what the first step alone allocates does not count
         return {"saved_bytes": saved_bytes(self.train), "peak_bytes": peak_bytes(self.train, device)}
 
+    def active(self) -> dict[str, float]:
+        """Of the model as it is, not compiled: see `Active`."""
+        parts = {}
+        for what, model in (("train", self.model.train()), ("infer", self.infers.eval())):
+            with torch.no_grad(), Active(model) as active:
+                model(self.images)
+            self.after(model)
+            parts[f"{what}_active"] = active.part
+        return parts
+
 
 class FloorRunner:
     """The products of another runner's model."""
@@ -108,6 +164,9 @@ class FloorRunner:
     def memory(self, device: str) -> dict[str, int]:
         return {}
 
+    def active(self) -> dict[str, float]:
+        return {}
+
 
 # -- who is measured ------------------------------------------------------------------------------------------
 def spikingjelly(batch: int, device: str, backend: str = "torch", **settings: Callable) -> Runner:
@@ -120,12 +179,12 @@ def spikingjelly(batch: int, device: str, backend: str = "torch", **settings: Ca
     for module in model.modules():
         if backend in getattr(module, "supported_backends", ()):
             module.backend = backend
-    return Runner(model, batch, device, after=functional.reset_net, **settings)
+    return Runner(settle(model, batch, functional.reset_net), batch, device, after=functional.reset_net, **settings)
 
 
 def zoo_modes(spec: str, batch: int, device: str, compile_too: bool) -> dict[str, Runner]:
     """This zoo's model: as it is; with packed spikes in training and folded norms in inference; compiled."""
-    first, second, third = (zoo.create_model(spec) for _ in range(3))
+    first, second, third = (settle(zoo.create_model(spec), batch) for _ in range(3))
     runners = {
         spec: Runner(first, batch, device),
         f"{spec}, packed / folded": Runner(second, batch, device, zoo.fold_norms(second), around=packed_spikes),
@@ -142,7 +201,7 @@ def build(specs: list[str], batch: int, device: str, compile_too: bool) -> dict[
     runners: dict[str, Runner | FloorRunner] = {}
     for spec in specs or ["spikformer"]:
         reference = (
-            Runner(zoo.create_model(spec, node="lif(backend=torch)"), batch, device)
+            Runner(settle(zoo.create_model(spec, node="lif(backend=torch)"), batch), batch, device)
             if specs
             else spikingjelly(batch, device)
         )
@@ -160,18 +219,6 @@ def build(specs: list[str], batch: int, device: str, compile_too: bool) -> dict[
 
 
 # -- measuring ------------------------------------------------------------------------------------------------
-def seconds(work: Callable[[], object], device: str) -> float:
-    def wait() -> None:
-        if device != "cpu":
-            torch.cuda.synchronize()
-
-    wait()
-    start = time.perf_counter()
-    work()
-    wait()
-    return time.perf_counter() - start
-
-
 def measure(runners: dict[str, Runner | FloorRunner], rounds: int, batch: int, device: str) -> dict:
     """A row of figures for each; the first two rounds warm up, and compile."""
     times = {name: {"train": [], "infer": []} for name in runners}
@@ -183,7 +230,9 @@ def measure(runners: dict[str, Runner | FloorRunner], rounds: int, batch: int, d
                     times[name][what].append(taken)
     rows = {}
     for name, kinds in times.items():
-        row = {"parameters": sum(p.numel() for p in runners[name].model.parameters()), **runners[name].memory(device)}
+        runner = runners[name]
+        row = {"parameters": sum(p.numel() for p in runner.model.parameters())}
+        row |= {**runner.memory(device), **runner.active()}
         for what, taken in kinds.items():
             row[f"{what}_seconds"] = statistics.median(taken)
             row[f"{what}_images_per_second"] = batch / row[f"{what}_seconds"]

@@ -22,9 +22,7 @@ import json
 import math
 import os
 import re
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -34,6 +32,7 @@ from torch import Tensor, nn
 
 import zoo  # noqa: F401  (registers the parts)
 from benchmarks.memory import peak_bytes
+from benchmarks.timing import alternate
 from registry import create
 from st_utils.allocator import keep_freed_memory
 from st_utils.kernels.norm_node import norm_then_fire
@@ -161,15 +160,6 @@ def check(name: str, run: Run, reference: Run, x: Tensor) -> None:
 
 
 # -- measuring ------------------------------------------------------------------------------------------------
-def seconds(work: Callable[[], object], device: str) -> float:
-    wait = torch.cuda.synchronize if device != "cpu" else lambda: None
-    wait()
-    start = time.perf_counter()
-    work()
-    wait()
-    return time.perf_counter() - start
-
-
 def forward(run: Run, x: Tensor) -> None:
     with torch.no_grad():
         run(x)
@@ -177,21 +167,6 @@ def forward(run: Run, x: Tensor) -> None:
 
 def forward_backward(run: Run, x: Tensor, grad: Tensor) -> None:
     torch.autograd.grad(run(x), x, grad)
-
-
-def alternate(works: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, float]:
-    """Median seconds of each; the first two rounds warm up.
-
-    Each is called twice and the second call counts, so that nobody pays for what the one before left in caches.
-    """
-    times = {name: [] for name in works}
-    for number in range(rounds + 2):
-        for name, work in works.items():
-            work()
-            taken = seconds(work, device)
-            if number > 1:
-                times[name].append(taken)
-    return {name: statistics.median(taken) for name, taken in times.items()}
 
 
 def measure(runs: dict[str, Run], x: Tensor, rounds: int, device: str) -> dict:

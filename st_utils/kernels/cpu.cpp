@@ -1,5 +1,7 @@
 // Integrate-and-fire over [T, N] in memory order, on all threads: forward reads x once and writes spikes once,
 // backward reads x and the gradient once and writes the input's gradient once. Plain C ABI, loaded by cpu.py.
+#include <algorithm>
+
 #include "neuron.h"
 
 namespace {
@@ -60,19 +62,98 @@ double backward_block(Room &room, Step step, Back back, Surrogate surrogate, boo
     return sum;
 }
 
+// -- few steps in float32 -------------------------------------------------------------------------------------
+// A narrow strip of neurons goes through all of time at once: the processor follows that few rows by itself and reads
+// on while it computes, which it can't where longer pieces of a row are read and then computed with.
+const int64_t FEW = 6, STRIP = 64, STRIPS = 64 * STRIP;
+
+template <int C, bool Soft, bool Strict>
+void forward_strips(const float *__restrict x, float *__restrict spikes, int64_t steps, int64_t neurons, int64_t from,
+                    int64_t to, const Form &form) {
+    const Form f = form;
+    const bool past = beyond_caches(FLOAT32, steps * neurons);
+    alignas(64) float v[STRIP], room[STRIP];
+    for (int64_t i = from; i < to; i += STRIP) {
+        for (int64_t j = 0; j < STRIP; j++) v[j] = f.v_reset;
+        for (int64_t at = i; at < steps * neurons; at += neurons) {
+            float *out = place(spikes, FLOAT32, at, room, past);
+            for (int64_t j = 0; j < STRIP; j++) {
+                const float h = charge<C>(v[j], x[at + j], f), s = fires(h - f.threshold, Strict);
+                v[j] = reset<Soft>(h, s, f), out[j] = s;
+            }
+            store(room, spikes, FLOAT32, at, STRIP, past);
+        }
+    }
+}
+
+template <int C, bool Soft, bool Detach, bool Learn>
+double backward_strips(const float *__restrict grad, const float *__restrict x, float *__restrict gx, int64_t steps,
+                       int64_t neurons, int64_t from, int64_t to, Surrogate surrogate, const Form &form) {
+    const Form f = form;
+    alignas(64) float h[FEW * STRIP], slope[FEW * STRIP], v[STRIP], carry[STRIP];
+    double decays[STRIP] = {};
+    for (int64_t i = from; i < to; i += STRIP) {
+        for (int64_t j = 0; j < STRIP; j++) v[j] = f.v_reset, carry[j] = 0.0f;
+        for (int64_t t = 0; t < steps; t++) {
+            const int64_t at = t * neurons + i;
+            fetch<false>(x, FLOAT32, at + STRIP, STRIP);  // and what the way back is about to need
+            fetch<false>(grad, FLOAT32, at, STRIP), fetch<true>(gx, FLOAT32, at, STRIP);
+            for (int64_t j = 0; j < STRIP; j++) {
+                const float now = charge<C>(v[j], x[at + j], f);
+                v[j] = reset<Soft>(now, fires(now - f.threshold, f.strict), f), h[t * STRIP + j] = now;
+            }
+        }
+        surrogate(h, slope, steps * STRIP, f);
+        for (int64_t t = steps - 1; t >= 0; t--) {
+            const int64_t at = t * neurons + i, row = t * STRIP;
+            if (Learn && t)
+                reset_row<Soft>(h + row - STRIP, v, STRIP, f);
+            else if (Learn)
+                for (int64_t j = 0; j < STRIP; j++) v[j] = f.v_reset;
+            back_row<C, Soft, Detach, Learn>(h + row, slope + row, grad + at, carry, gx + at, x + at, v, decays, STRIP, f);
+        }
+    }
+    double sum = 0.0;
+    for (int64_t j = 0; j < STRIP; j++) sum += decays[j];
+    return sum;
+}
+
+using Forward = void (*)(const float *, float *, int64_t, int64_t, int64_t, int64_t, const Form &);
+using Backward = double (*)(const float *, const float *, float *, int64_t, int64_t, int64_t, int64_t, Surrogate, const Form &);
+
+Forward forward_of(const Form &form) {
+    return choose(form, form.strict, [](auto charge, auto soft, auto strict) -> Forward {
+        return forward_strips<decltype(charge)::value, decltype(soft)::value, decltype(strict)::value>;
+    });
+}
+
+template <bool Learn> Backward backward_of(const Form &form) {
+    return choose(form, form.detach, [](auto charge, auto soft, auto detach) -> Backward {
+        return backward_strips<decltype(charge)::value, decltype(soft)::value, decltype(detach)::value, Learn>;
+    });
+}
+
+// How many neurons a thread takes at a time, and how many of n go in strips.
+int64_t piece(bool few, int64_t steps) { return few ? STRIPS : block_size(steps); }
+int64_t in_strips(bool few, int64_t n) { return few ? n / STRIP * STRIP : 0; }
+
 }  // namespace
 
 extern "C" void zoo_forward(int dtype, const void *x, void *spikes, int64_t steps, int64_t neurons, const Form *form,
                             int threads) {
-    const int64_t size = block_size(1), blocks = (neurons + size - 1) / size;
+    const bool few = dtype == FLOAT32 && steps <= FEW;
+    const int64_t size = piece(few, 1), blocks = (neurons + size - 1) / size;
     const Step step = step_of<false>(*form);
+    const Forward strips = forward_of(*form);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        Room room(size, 0);
+        Room room(few ? STRIP : size, 0);
 #pragma omp for schedule(dynamic, share(blocks, threads))
         for (int64_t b = 0; b < blocks; b++) {
-            const int64_t from = b * size, n = neurons - from < size ? neurons - from : size;
-            forward_block(room, step, x, spikes, dtype, steps, neurons, from, n, *form);
+            const int64_t from = b * size, n = std::min(size, neurons - from), whole = in_strips(few, n);
+            if (whole)
+                strips(static_cast<const float *>(x), static_cast<float *>(spikes), steps, neurons, from, from + whole, *form);
+            if (whole < n) forward_block(room, step, x, spikes, dtype, steps, neurons, from + whole, n - whole, *form);
         }
         fence();
     }
@@ -81,17 +162,24 @@ extern "C" void zoo_forward(int dtype, const void *x, void *spikes, int64_t step
 // Returns the gradient of the decay where `learn` asks for it: summed in double, in the order of the blocks.
 extern "C" double zoo_backward(int dtype, const void *grad, const void *x, void *gx, int64_t steps, int64_t neurons,
                                const Form *form, Surrogate surrogate, int learn, int threads) {
-    const int64_t size = block_size(steps), blocks = (neurons + size - 1) / size;
+    const bool few = dtype == FLOAT32 && steps <= FEW;
+    const int64_t size = piece(few, steps), blocks = (neurons + size - 1) / size;
     const Step step = step_of<true>(*form);
     const Back back = back_of(*form, learn);
+    const Backward strips = learn ? backward_of<true>(*form) : backward_of<false>(*form);
     std::vector<double> sums(blocks);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        Room room(size, steps);
+        Room room(few ? STRIP : size, steps);
 #pragma omp for schedule(dynamic, share(blocks, threads))
         for (int64_t b = 0; b < blocks; b++) {
-            const int64_t from = b * size, n = neurons - from < size ? neurons - from : size;
-            sums[b] = backward_block(room, step, back, surrogate, learn, grad, x, gx, dtype, steps, neurons, from, n, *form);
+            const int64_t from = b * size, n = std::min(size, neurons - from), whole = in_strips(few, n);
+            if (whole)
+                sums[b] = strips(static_cast<const float *>(grad), static_cast<const float *>(x), static_cast<float *>(gx),
+                                 steps, neurons, from, from + whole, surrogate, *form);
+            if (whole < n)
+                sums[b] += backward_block(room, step, back, surrogate, learn, grad, x, gx, dtype, steps, neurons,
+                                          from + whole, n - whole, *form);
         }
         fence();
     }

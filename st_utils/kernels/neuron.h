@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 #ifdef __AVX__
 #include <immintrin.h>
@@ -188,6 +189,13 @@ void step_row(const float *__restrict x, float *__restrict v, float *__restrict 
     }
 }
 
+// dL/dh of one step: of its spike comes `grad`, of the membrane after it `carry`; `slope` is the surrogate's.
+template <bool Soft, bool Detach> inline float grad_of_h(float h, float slope, float grad, float carry, const Form &f) {
+    const float s = fires(h - f.threshold, f.strict);
+    if (!Detach) grad += carry * (Soft ? -f.threshold : f.v_reset - h);
+    return (Soft ? carry : carry * (1.0f - s)) + grad * slope;
+}
+
 // The gradient back through one step. carry: of v after the step -> of v before it; grad: of the spikes;
 // gx: of the input. Learn adds every neuron's gradient of the decay to `decays`, from x and v before the step.
 template <int C, bool Soft, bool Detach, bool Learn>
@@ -196,10 +204,7 @@ void back_row(const float *__restrict h, const float *__restrict derivative, con
               double *__restrict decays, int64_t n, const Form &form) {
     const Form f = form;
     for (int64_t i = 0; i < n; i++) {
-        const float s = fires(h[i] - f.threshold, f.strict);
-        float gs = grad[i], gh = Soft ? carry[i] : carry[i] * (1.0f - s);
-        if (!Detach) gs += carry[i] * (Soft ? -f.threshold : f.v_reset - h[i]);
-        gh += gs * derivative[i];
+        const float gh = grad_of_h<Soft, Detach>(h[i], derivative[i], grad[i], carry[i], f);
         gx[i] = C == DECAY ? gh * f.decay : gh;
         carry[i] = C == IF ? gh : gh - gh * f.decay;
         if (Learn) {
@@ -222,22 +227,28 @@ using Step = void (*)(const float *, float *, float *, int64_t, const Form &);
 using Back = void (*)(const float *, const float *, const float *, float *, float *, const float *, const float *,
                       double *, int64_t, const Form &);
 
-template <int C, bool KeepH> Step step_of(const Form &f) {
-    if (f.soft) return f.strict ? step_row<C, true, true, KeepH> : step_row<C, true, false, KeepH>;
-    return f.strict ? step_row<C, false, true, KeepH> : step_row<C, false, false, KeepH>;
+// What `pick` makes of the form's charge, its kind of reset and a flag, all three types.
+template <class Pick> auto choose(const Form &f, bool flag, Pick pick) {
+    using Yes = std::true_type;
+    using No = std::false_type;
+    const auto with = [&](auto charge) {
+        if (f.soft) return flag ? pick(charge, Yes(), Yes()) : pick(charge, Yes(), No());
+        return flag ? pick(charge, No(), Yes()) : pick(charge, No(), No());
+    };
+    if (f.charge == IF) return with(std::integral_constant<int, IF>());
+    return f.charge == DECAY ? with(std::integral_constant<int, DECAY>()) : with(std::integral_constant<int, PLAIN>());
 }
 
-template <bool KeepH> Step step_of(const Form &f) {
-    return f.charge == IF ? step_of<IF, KeepH>(f) : f.charge == DECAY ? step_of<DECAY, KeepH>(f) : step_of<PLAIN, KeepH>(f);
+template <bool KeepH> Step step_of(const Form &form) {
+    return choose(form, form.strict, [](auto charge, auto soft, auto strict) -> Step {
+        return step_row<decltype(charge)::value, decltype(soft)::value, decltype(strict)::value, KeepH>;
+    });
 }
 
-template <int C, bool Learn> Back back_of(const Form &f) {
-    if (f.soft) return f.detach ? back_row<C, true, true, Learn> : back_row<C, true, false, Learn>;
-    return f.detach ? back_row<C, false, true, Learn> : back_row<C, false, false, Learn>;
+template <bool Learn> Back back_of(const Form &form) {
+    return choose(form, form.detach, [](auto charge, auto soft, auto detach) -> Back {
+        return back_row<decltype(charge)::value, decltype(soft)::value, decltype(detach)::value, Learn>;
+    });
 }
 
-inline Back back_of(const Form &f, bool learn) {
-    if (f.charge == IF) return back_of<IF, false>(f);
-    if (f.charge == DECAY) return learn ? back_of<DECAY, true>(f) : back_of<DECAY, false>(f);
-    return learn ? back_of<PLAIN, true>(f) : back_of<PLAIN, false>(f);
-}
+inline Back back_of(const Form &form, bool learn) { return learn ? back_of<true>(form) : back_of<false>(form); }

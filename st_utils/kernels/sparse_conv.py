@@ -31,7 +31,7 @@ class Conv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return _convolve(x, self.weight, self.bias) if _usable(self, x) else super().forward(x)
+        return convolve(x, self.weight, self.bias) if _usable(self, x) else super().forward(x)
 
 
 def _usable(conv: nn.Conv2d, x: Tensor) -> bool:
@@ -60,7 +60,8 @@ def _available() -> bool:
 
 
 @torch.library.custom_op("zoo::sparse_conv", mutates_args=())
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x `[N, C, H, W]` float32, its channels last, with the weight `[C', C, rows, columns]`: `[N, C', H, W]`, alike."""
     if not _sparse(x, weight, DENSEST[0]):
         return F.conv2d(x, weight, bias, padding=_padding(weight)).contiguous(memory_format=torch.channels_last)
     out = _empty_out(x, weight)
@@ -70,13 +71,14 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return out
 
 
-@_convolve.register_fake
+@convolve.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return _empty_out(x, weight)
 
 
 @torch.library.custom_op("zoo::sparse_conv_weight", mutates_args=())
-def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of the weight, like it, from that of the output."""
     if not _sparse(x, weight, DENSEST[1]):
         return torch.empty_like(weight).copy_(_dense_gradients(grad, x, weight, (False, True, False))[1])
     grad, grad_weight = grad.contiguous(memory_format=torch.channels_last), torch.empty_like(weight)
@@ -85,7 +87,7 @@ def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     return grad_weight
 
 
-@_weight_gradient.register_fake
+@weight_gradient.register_fake
 def _(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     return torch.empty_like(weight)
 
@@ -98,7 +100,7 @@ def _differentiate(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     needs_x, needs_weight, needs_bias = ctx.needs_input_grad
     grad_x = _dense_gradients(grad, x, weight, (True, False, False))[0] if needs_x else None
-    grad_weight = _weight_gradient(grad, x, weight) if needs_weight else None
+    grad_weight = weight_gradient(grad, x, weight) if needs_weight else None
     return grad_x, grad_weight, grad.sum((0, 2, 3)) if needs_bias else None
 
 
@@ -113,8 +115,8 @@ def _differentiate_again(ctx, cotangent: Tensor) -> tuple[Tensor | None, ...]:
     return grad_grad, _dense_gradients(grad, x, cotangent, (True, False, False))[0], None
 
 
-_convolve.register_autograd(_differentiate, setup_context=_save)
-_weight_gradient.register_autograd(_differentiate_again, setup_context=_save_all)
+convolve.register_autograd(_differentiate, setup_context=_save)
+weight_gradient.register_autograd(_differentiate_again, setup_context=_save_all)
 
 
 def _dense_gradients(grad: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]) -> tuple:

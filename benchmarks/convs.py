@@ -1,0 +1,111 @@
+"""Convolutions over spikes: by additions (st_utils.kernels.sparse_conv) against torch's dense products, on the CPU.
+
+    python -m benchmarks.convs [--rounds 9] [--threads 2] [--out FILE.json]
+
+The layers of Spikformer-4-384 at 32 x 32 with T = 4 and 16 images, over the part of their input that is not zero:
+forward, and the gradient of the weight. Where the curves cross 1, dense products take over: `DENSEST` in
+sparse_conv.py says at which density, for all machines alike. Before anything is measured both are compared. A plot
+goes beside the JSON, as .png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.timing import alternate
+from st_utils.allocator import keep_freed_memory
+from st_utils.kernels import sparse_conv
+from st_utils.training.run_folder import environment
+
+DENSITIES = (0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5)
+# Input [N, C, H, W], channels out, kernel.
+LAYERS = (
+    ((64, 96, 32, 32), 192, 3),
+    ((64, 192, 16, 16), 384, 3),
+    ((64, 384, 8, 8), 384, 3),
+    ((64, 384, 8, 8), 384, 1),
+    ((64, 384, 8, 8), 1536, 1),
+    ((64, 1536, 8, 8), 384, 1),
+)
+
+
+def told(densest: float, function: Callable, *args: object) -> Callable[[], Tensor]:
+    """The call, with dense products above this density alone."""
+
+    def call() -> Tensor:
+        sparse_conv.DENSEST = densest, densest
+        return function(*args)
+
+    return call
+
+
+def layer_at(shape: tuple[int, ...], out: int, kernel: int, density: float, rounds: int) -> dict:
+    """Seconds of both, and how many times faster additions are."""
+    x = (torch.rand(shape) < density).float().contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(out, shape[1], kernel, kernel)
+    grad = torch.randn(shape[0], out, *shape[2:]).contiguous(memory_format=torch.channels_last)
+    calls = {"forward": (sparse_conv.convolve, x, weight, None)}
+    calls["weight"] = sparse_conv.weight_gradient, grad, x, weight
+    row = {"input": list(shape), "out": out, "kernel": kernel, "density": density}
+    for what, call in calls.items():
+        works = {"dense": told(-1.0, *call), "additions": told(1.0, *call)}
+        results = [work() for work in works.values()]
+        if not torch.allclose(*results, rtol=1e-3, atol=1e-4 * results[0].abs().max().item()):
+            raise SystemExit(f"{what} of {row} differs from torch's: nothing is measured")
+        times = alternate(works, rounds, "cpu")
+        row |= {f"{what}_{name}_seconds": taken for name, taken in times.items()}
+        row[f"{what}_speed"] = times["dense"] / times["additions"]
+    return row
+
+
+def plot(result: dict, path: Path) -> None:
+    """Times faster over density, a line a layer."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True)
+    for axis, what, title in ((axes[0], "forward", "forward"), (axes[1], "weight", "gradient of the weight")):
+        for shape, out, kernel in LAYERS:
+            rows = [r for r in result["rows"] if (r["input"], r["out"], r["kernel"]) == (list(shape), out, kernel)]
+            label = f"{shape[1]} to {out}, {kernel} x {kernel}, {shape[2]} x {shape[3]} pixels"
+            axis.plot([r["density"] for r in rows], [r[f"{what}_speed"] for r in rows], marker="o", label=label)
+        axis.axhline(1, color="k", linestyle="--", linewidth=1)
+        axis.set(xscale="log", yscale="log", xlabel="part of the input that is not zero", title=title)
+    axes[0].set_ylabel("times faster than torch's convolution")
+    axes[1].legend(fontsize=7)
+    figure.suptitle(f"{result['device']}, {result['threads']} threads, torch {result['torch']}", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="JSON file for the result")
+    args = parser.parse_args()
+    keep_freed_memory()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    rows = [layer_at(*layer, density, args.rounds) for layer in LAYERS for density in DENSITIES]
+    result = {"rounds": args.rounds, "threads": args.threads, **environment("cpu"), "rows": rows}
+    text = json.dumps(result, indent=1)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(text + "\n")
+        plot(result, args.out.with_suffix(".png"))
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
