@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from st_utils.kernels.form import Norm, read
 from st_utils.kernels.layout import channels_last, empty_steps, ordered, ordered_like
-from st_utils.kernels.op import arguments, backend_for, kernels, no_second_derivative
+from st_utils.kernels.op import arguments, backend_for, eager, eager_gradient, kernels, no_second_derivative
 from st_utils.node.base import IntegrateAndFire
 from st_utils.steps import over_time, remember
 
@@ -33,7 +33,7 @@ def norm_then_fire(norm: nn.Module, node: nn.Module, x: Tensor, steps: int | Non
     batch = norm.training or norm.running_mean is None
     known = (None, None) if batch else (norm.running_mean, norm.running_var)
     settings = norm.eps, *arguments(node.decay(), node.form()), steps, backend
-    spikes, mean, var = _norm_and_fire(x, norm.weight, norm.bias, *known, *settings)
+    spikes, mean, var = _run(x, norm.weight, norm.bias, *known, *settings)
     if norm.training and norm.running_mean is not None:
         remember(norm, mean.detach(), var.detach(), steps * x.numel() // (x.shape[0] * x.shape[2]))
     return spikes
@@ -74,7 +74,6 @@ def _hooked(module: nn.Module) -> bool:
     return any(getattr(module, f"_{name}") or getattr(modules, f"_global_{name}") for name in HOOKS)
 
 
-@torch.library.custom_op("zoo::norm_and_fire", mutates_args=())
 def _norm_and_fire(
     x: Tensor,
     weight: Tensor | None,
@@ -91,14 +90,16 @@ def _norm_and_fire(
     return kernels(backend, "_norm_node").forward(ordered(x), norm, decay, read(form), steps)
 
 
-@_norm_and_fire.register_fake
+_op = torch.library.custom_op("zoo::norm_and_fire", _norm_and_fire, mutates_args=())
+
+
+@_op.register_fake
 def _(x: Tensor, _weight, _bias, mean: Tensor | None, *others) -> tuple[Tensor, Tensor, Tensor]:
     *_, steps, _ = others
     channel = x.new_empty(x.shape[2] if mean is None else 0, dtype=torch.float32)
     return empty_steps(ordered(x), steps), channel, torch.empty_like(channel)
 
 
-@torch.library.custom_op("zoo::norm_and_fire_backward", mutates_args=())
 def _backward(
     grad: Tensor,
     x: Tensor,
@@ -119,7 +120,10 @@ def _backward(
     return *grads, x.new_empty(0, dtype=torch.float32) if grad_decay is None else grad_decay
 
 
-@_backward.register_fake
+_backward_op = torch.library.custom_op("zoo::norm_and_fire_backward", _backward, mutates_args=())
+
+
+@_backward_op.register_fake
 def _(_grad, x: Tensor, _weight, _bias, mean: Tensor, _var, _eps, decay: Tensor | None, *_) -> tuple[Tensor, ...]:
     grad_x = torch.empty_like(ordered(x))
     grad_decay = x.new_empty(0 if decay is None else (), dtype=torch.float32)
@@ -135,10 +139,12 @@ def _save(ctx, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
 
 def _differentiate(ctx, grad: Tensor, *_) -> tuple[Tensor | None, ...]:
     *tensors, decay = ctx.saved_tensors
-    grad_x, *grads = _backward(grad, *tensors, ctx.eps, decay, ctx.form, ctx.batch, ctx.backend)
+    grad_x, *grads = _gradient(grad, *tensors, ctx.eps, decay, ctx.form, ctx.batch, ctx.backend)
     weight, bias, decay = (g if t is not None else None for g, t in zip(grads, (*tensors[1:3], decay), strict=True))
     return grad_x, weight, bias, None, None, None, decay, None, None, None
 
 
-_norm_and_fire.register_autograd(_differentiate, setup_context=_save)
-_backward.register_autograd(no_second_derivative)
+_op.register_autograd(_differentiate, setup_context=_save)
+_backward_op.register_autograd(no_second_derivative)
+_run = eager(_op, _norm_and_fire, _save, _differentiate)
+_gradient = eager_gradient(_backward_op, _backward)

@@ -9,15 +9,18 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+from collections.abc import Callable
 from functools import cache, lru_cache
 from types import ModuleType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from st_utils.errors import UserError
 from st_utils.kernels.form import Form, read, written
 
+PLAIN = (Tensor, nn.Parameter)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # A backend's module here, and the kind of device that `auto` gives it to.
 MODULES = {"cpu": "cpu", "triton": "cuda"}
@@ -30,7 +33,7 @@ def integrate_and_fire(x: Tensor, decay: Tensor | float, form: Form, backend: st
 
     `backend` is what `backend_for` said; the decay gets a gradient where it is a tensor (no axes).
     """
-    return _fire(x, *arguments(decay, form), backend)
+    return _run(x, *arguments(decay, form), backend)
 
 
 def arguments(decay: Tensor | float, form: Form) -> tuple[Tensor | None, str]:
@@ -115,24 +118,68 @@ def _like(x: Tensor, other: Tensor) -> Tensor:
     return x if x.stride() == other.stride() else torch.empty_like(other).copy_(x)
 
 
-@torch.library.custom_op("zoo::integrate_and_fire", mutates_args=())
+def eager(op: Callable, of: Callable, save: Callable, differentiate: Callable) -> Callable:
+    """`op`, and in eager mode the function `of` that it is made of with the gradient that it has.
+
+    The way through the dispatcher, in Python, takes longer than a small layer's kernel. torch.compile, torch.func,
+    subclasses of tensors and dispatch modes get the operator.
+    """
+
+    def forward(ctx, *inputs: object) -> Tensor | tuple[Tensor, ...]:
+        output = of(*inputs)
+        save(ctx, inputs, output)
+        return output
+
+    # Not with a setup_context of its own, for which torch inspects the signature at every call.
+    parts = {"forward": staticmethod(forward), "backward": staticmethod(differentiate)}
+    function = type(f"zoo_{of.__name__.strip('_')}", (torch.autograd.Function,), parts)
+
+    def call(x: Tensor, *others: object) -> Tensor | tuple[Tensor, ...]:
+        return function.apply(x, *others) if _plain(x) else op(x, *others)
+
+    return call
+
+
+def eager_gradient(op: Callable, of: Callable) -> Callable:
+    """The same for an operator that is a gradient: `of` where nobody asks for a second derivative."""
+
+    def call(x: Tensor, *others: object) -> Tensor | tuple[Tensor, ...]:
+        return of(x, *others) if _plain(x) and not torch.is_grad_enabled() else op(x, *others)
+
+    return call
+
+
+def _plain(x: Tensor) -> bool:
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) in PLAIN
+        and not is_in_torch_dispatch_mode()
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
 def _fire(x: Tensor, decay: Tensor | None, form: str, backend: str) -> Tensor:
     return kernels(backend).forward(_dense(x), decay, read(form))
 
 
-@_fire.register_fake
+_fire_op = torch.library.custom_op("zoo::integrate_and_fire", _fire, mutates_args=())
+
+
+@_fire_op.register_fake
 def _(x: Tensor, decay: Tensor | None, form: str, backend: str) -> Tensor:
     return torch.empty_like(_dense(x))
 
 
-@torch.library.custom_op("zoo::integrate_and_fire_backward", mutates_args=())
 def _fire_backward(grad: Tensor, x: Tensor, decay: Tensor | None, form: str, backend: str) -> tuple[Tensor, Tensor]:
     x = _dense(x)
     grad_x, grad_decay = kernels(backend).backward(_like(grad, x), x, decay, read(form))
     return grad_x, x.new_empty(0, dtype=torch.float32) if grad_decay is None else grad_decay
 
 
-@_fire_backward.register_fake
+_fire_backward_op = torch.library.custom_op("zoo::integrate_and_fire_backward", _fire_backward, mutates_args=())
+
+
+@_fire_backward_op.register_fake
 def _(grad: Tensor, x: Tensor, decay: Tensor | None, form: str, backend: str) -> tuple[Tensor, Tensor]:
     return torch.empty_like(_dense(x)), x.new_empty(0 if decay is None else (), dtype=torch.float32)
 
@@ -144,9 +191,11 @@ def _save(ctx, inputs: tuple, output: Tensor) -> None:
 
 def _differentiate(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, decay = ctx.saved_tensors
-    grad_x, grad_decay = _fire_backward(grad, x, decay, ctx.form, ctx.backend)
+    grad_x, grad_decay = _gradient(grad, x, decay, ctx.form, ctx.backend)
     return grad_x, None if decay is None else grad_decay, None, None
 
 
-_fire.register_autograd(_differentiate, setup_context=_save)
-_fire_backward.register_autograd(no_second_derivative)
+_fire_op.register_autograd(_differentiate, setup_context=_save)
+_fire_backward_op.register_autograd(no_second_derivative)
+_run = eager(_fire_op, _fire, _save, _differentiate)
+_gradient = eager_gradient(_fire_backward_op, _fire_backward)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from st_utils.kernels.compiler import library
+from st_utils.kernels.op import eager, eager_gradient
 
 # Parts of an input that are not zero, above which a dense product takes less time: forward and the weight's gradient.
 DENSEST = 0.35, 0.4
@@ -31,7 +32,7 @@ class Conv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return convolve(x, self.weight, self.bias) if _usable(self, x) else super().forward(x)
+        return _run(x, self.weight, self.bias) if _usable(self, x) else super().forward(x)
 
 
 def _usable(conv: nn.Conv2d, x: Tensor) -> bool:
@@ -59,7 +60,6 @@ def _available() -> bool:
     return _library() is not None
 
 
-@torch.library.custom_op("zoo::sparse_conv", mutates_args=())
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x `[N, C, H, W]` float32, its channels last, with the weight `[C', C, rows, columns]`: `[N, C', H, W]`, alike."""
     if not _sparse(x, weight, DENSEST[0]):
@@ -71,12 +71,14 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return out
 
 
-@convolve.register_fake
+_convolve_op = torch.library.custom_op("zoo::sparse_conv", convolve, mutates_args=())
+
+
+@_convolve_op.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return _empty_out(x, weight)
 
 
-@torch.library.custom_op("zoo::sparse_conv_weight", mutates_args=())
 def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """The gradient of the weight, like it, from that of the output."""
     if not _sparse(x, weight, DENSEST[1]):
@@ -87,7 +89,10 @@ def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     return grad_weight
 
 
-@weight_gradient.register_fake
+_weight_op = torch.library.custom_op("zoo::sparse_conv_weight", weight_gradient, mutates_args=())
+
+
+@_weight_op.register_fake
 def _(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     return torch.empty_like(weight)
 
@@ -100,7 +105,7 @@ def _differentiate(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     needs_x, needs_weight, needs_bias = ctx.needs_input_grad
     grad_x = _dense_gradients(grad, x, weight, (True, False, False))[0] if needs_x else None
-    grad_weight = weight_gradient(grad, x, weight) if needs_weight else None
+    grad_weight = _weight(grad, x, weight) if needs_weight else None
     return grad_x, grad_weight, grad.sum((0, 2, 3)) if needs_bias else None
 
 
@@ -115,8 +120,10 @@ def _differentiate_again(ctx, cotangent: Tensor) -> tuple[Tensor | None, ...]:
     return grad_grad, _dense_gradients(grad, x, cotangent, (True, False, False))[0], None
 
 
-convolve.register_autograd(_differentiate, setup_context=_save)
-weight_gradient.register_autograd(_differentiate_again, setup_context=_save_all)
+_convolve_op.register_autograd(_differentiate, setup_context=_save)
+_weight_op.register_autograd(_differentiate_again, setup_context=_save_all)
+_run = eager(_convolve_op, convolve, _save, _differentiate)
+_weight = eager_gradient(_weight_op, weight_gradient)
 
 
 def _dense_gradients(grad: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]) -> tuple:
