@@ -172,7 +172,8 @@ extern "C" double zoo_backward(int dtype, const void *grad, const void *x, void 
     {
         Room room(few ? STRIP : size, steps);
 #pragma omp for schedule(dynamic, share(blocks, threads))
-        for (int64_t b = 0; b < blocks; b++) {
+        for (int64_t turn = 0; turn < blocks; turn++) {
+            const int64_t b = blocks - 1 - turn;  // what the forward pass and others read last may still be in a cache
             const int64_t from = b * size, n = std::min(size, neurons - from), whole = in_strips(few, n);
             if (whole)
                 sums[b] = strips(static_cast<const float *>(grad), static_cast<const float *>(x), static_cast<float *>(gx),

@@ -121,8 +121,8 @@ def _like(x: Tensor, other: Tensor) -> Tensor:
 def eager(op: Callable, of: Callable, save: Callable, differentiate: Callable) -> Callable:
     """`op`, and in eager mode the function `of` that it is made of with the gradient that it has.
 
-    The way through the dispatcher, in Python, takes longer than a small layer's kernel. torch.compile, torch.func,
-    subclasses of tensors and dispatch modes get the operator.
+    The way through the dispatcher, in Python, takes longer than a small layer's kernel. torch.compile, subclasses of
+    tensors and dispatch modes get the operator.
     """
 
     def forward(ctx, *inputs: object) -> Tensor | tuple[Tensor, ...]:
@@ -150,12 +150,7 @@ def eager_gradient(op: Callable, of: Callable) -> Callable:
 
 
 def _plain(x: Tensor) -> bool:
-    return (
-        not torch.compiler.is_compiling()
-        and type(x) in PLAIN
-        and not is_in_torch_dispatch_mode()
-        and not torch._C._are_functorch_transforms_active()
-    )
+    return not torch.compiler.is_compiling() and type(x) in PLAIN and not is_in_torch_dispatch_mode()
 
 
 def _fire(x: Tensor, decay: Tensor | None, form: str, backend: str) -> Tensor:
