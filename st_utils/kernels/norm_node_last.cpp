@@ -2,7 +2,8 @@
 //
 // All channels of a place lie side by side: the statistics are sums over rows, and all else goes through memory in its
 // order. With `once`, x and its gradient are [B, L, C] and stand for all T steps alike. Sums are taken in pieces that
-// depend on the sizes alone, so that any number of threads gives the same numbers.
+// depend on the sizes alone, so that any number of threads gives the same numbers. A second pass goes through the
+// pieces backwards: what the first one read last may still be in a cache.
 #include "neuron.h"
 
 struct Shape {
@@ -82,7 +83,7 @@ void statistics(const void *x, int dtype, const Plan &p, int64_t steps, float *m
     std::vector<Moments> parts(p.pieces * steps, Moments(0));
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
     for (int64_t k = 0; k < p.pieces * steps; k++) {
-        const int64_t start = k / p.pieces * p.rows, piece = k % p.pieces;
+        const int64_t start = k % steps * p.rows, piece = k / steps;
         parts[k] = moments(x, dtype, p.channels, start + p.first(piece), start + p.first(piece + 1));
     }
     Moments all(p.channels);
@@ -133,7 +134,7 @@ struct Task {  // the way back
     const int dtype;
     const bool once, batch, learn;
 
-    bool past() const { return dtype == FLOAT32 && !once && s.steps * p.neurons >= 1 << 22; }
+    bool past() const { return dtype == FLOAT32 && !once && !batch && s.steps * p.neurons >= 1 << 22; }
     int64_t at(int64_t t, int64_t from) const { return once ? from : t * p.neurons + from; }
 };
 
@@ -201,9 +202,9 @@ void back_through_norm(const Task &k, const std::vector<float> &along, const std
     {
         std::vector<float> x(k.p.block), grad(k.p.block), out(k.p.block);
 #pragma omp for schedule(dynamic)
-        for (int64_t j = 0; j < k.p.pieces * steps; j++)
-            k.p.blocks(j % k.p.pieces, [&](int64_t from, int64_t n, int64_t c) {
-                const int64_t at = j / k.p.pieces * k.p.neurons + from;
+        for (int64_t j = k.p.pieces * steps - 1; j >= 0; j--)
+            k.p.blocks(j / steps, [&](int64_t from, int64_t n, int64_t c) {
+                const int64_t at = j % steps * k.p.neurons + from;
                 const float *row = load(k.x, k.dtype, at, n, x.data()), *before = load(k.gx, k.dtype, at, n, grad.data());
                 float *to = place(k.gx, k.dtype, at, out.data());
                 back_row_of_norm(row, before, to, &k.affine.scale[c], &k.mean[c], &along[c], &across[c], n);
@@ -228,7 +229,7 @@ extern "C" void zoo_norm_forward(int dtype, const void *x, void *spikes, const S
     {
         Room room(p.block, 1);
 #pragma omp for schedule(dynamic)
-        for (int64_t piece = 0; piece < p.pieces; piece++)
+        for (int64_t piece = p.pieces - 1; piece >= 0; piece--)
             p.blocks(piece, [&](int64_t from, int64_t n, int64_t c) {
                 for (int64_t i = 0; i < n; i++) room.v[i] = form->v_reset;
                 for (int64_t t = 0; t < s.steps; t++) {
