@@ -28,9 +28,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 import zoo
+from benchmarks.firing import Active, settle
 from benchmarks.floor import Floor
 from benchmarks.memory import peak_bytes, saved_bytes
 from benchmarks.timing import seconds
@@ -43,47 +43,8 @@ STEPS = 4
 Context = Callable[[], AbstractContextManager]
 
 
-def pictures(batch: int, generator: torch.Generator) -> Tensor:
-    return torch.rand(batch, 3, 32, 32, generator=generator)
-
-
-@torch.no_grad()
-def settle(model: nn.Module, batch: int, after: Callable[[nn.Module], None] = lambda model: None) -> nn.Module:
-    """The model, its batch norms' running statistics those of the batch that is measured."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-    model.train()(pictures(batch, torch.Generator().manual_seed(0)))
-    after(model)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    return model
-
-
-class Active:
-    """While it is entered, counts the multiplications of a model's products, and those whose input is not zero."""
-
-    def __init__(self, model: nn.Module):
-        self.products = [m for m in model.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Linear)]
-        self.all = self.active = 0.0
-
-    def __enter__(self) -> Active:
-        self.hooks = [module.register_forward_hook(self._count) for module in self.products]
-        return self
-
-    def __exit__(self, *_) -> None:
-        for hook in self.hooks:
-            hook.remove()
-
-    def _count(self, module: nn.Module, given: tuple[Tensor, ...], y: Tensor) -> None:
-        count = y.numel() * module.weight[0].numel()
-        self.all += count
-        self.active += count * torch.count_nonzero(given[0]).item() / given[0].numel()
-
-    @property
-    def part(self) -> float:
-        return self.active / self.all
+def pictures(batch: int) -> Tensor:
+    return torch.rand(batch, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 class Runner:
@@ -106,9 +67,8 @@ class Runner:
         after: Callable[[nn.Module], None] = lambda model: None,
         around: Context = nullcontext,
     ):
-        generator = torch.Generator().manual_seed(0)
-        self.images = pictures(batch, generator).to(device)
-        self.labels = torch.randint(0, 10, (batch,), generator=generator).to(device)
+        self.images = pictures(batch).to(device)
+        self.labels = torch.randint(0, 10, (batch,), generator=torch.Generator().manual_seed(1)).to(device)
         self.model, self.infers = model.to(device), (infers or model).to(device)
         self.trains, self.evaluates = wrap(self.model), wrap(self.infers)
         self.after, self.around = after, around
@@ -179,12 +139,13 @@ def spikingjelly(batch: int, device: str, backend: str = "torch", **settings: Ca
     for module in model.modules():
         if backend in getattr(module, "supported_backends", ()):
             module.backend = backend
-    return Runner(settle(model, batch, functional.reset_net), batch, device, after=functional.reset_net, **settings)
+    settle(model, pictures(batch), functional.reset_net)
+    return Runner(model, batch, device, after=functional.reset_net, **settings)
 
 
 def zoo_modes(spec: str, batch: int, device: str, compile_too: bool) -> dict[str, Runner]:
     """This zoo's model: as it is; with packed spikes in training and folded norms in inference; compiled."""
-    first, second, third = (settle(zoo.create_model(spec), batch) for _ in range(3))
+    first, second, third = (settle(zoo.create_model(spec), pictures(batch)) for _ in range(3))
     runners = {
         spec: Runner(first, batch, device),
         f"{spec}, packed / folded": Runner(second, batch, device, zoo.fold_norms(second), around=packed_spikes),
@@ -201,7 +162,7 @@ def build(specs: list[str], batch: int, device: str, compile_too: bool) -> dict[
     runners: dict[str, Runner | FloorRunner] = {}
     for spec in specs or ["spikformer"]:
         reference = (
-            Runner(settle(zoo.create_model(spec, node="lif(backend=torch)"), batch), batch, device)
+            Runner(settle(zoo.create_model(spec, node="lif(backend=torch)"), pictures(batch)), batch, device)
             if specs
             else spikingjelly(batch, device)
         )

@@ -1,0 +1,41 @@
+"""What the benchmarks of models and of convolutions count and check; how fast anything is, no test says."""
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import convs
+from benchmarks.firing import Active, settle
+from st_utils.kernels import sparse_conv
+
+
+def test_settled_norms_have_the_statistics_of_the_batch():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    images = torch.rand(5, 3, 8, 8)
+    seen = model[0](images)
+    settle(model, images)
+    torch.testing.assert_close(model[1].running_mean, seen.mean((0, 2, 3)))
+    torch.testing.assert_close(model[1].running_var, seen.var((0, 2, 3)))
+    assert model[1].momentum == 0.1
+
+
+def test_active_multiplications_by_hand():
+    """1/2 of the input of 2 x 16 multiplications, 1/4 of that of 4 x 8."""
+    model = nn.Sequential(nn.Linear(16, 2, bias=False), nn.Linear(8, 4, bias=False))
+    halves, quarters = torch.tensor([0.0, 1.0]).repeat(8), torch.tensor([0.0, 0.0, 0.0, 3.0]).repeat(2)
+    with Active(model) as active:
+        model[0](halves), model[1](quarters)
+    assert (active.all, active.part) == (64, (16 + 8) / 64)
+    model[0](halves)
+    assert active.all == 64  # the hooks are gone
+
+
+def test_a_convolution_that_differs_is_not_measured(monkeypatch):
+    monkeypatch.setattr(sparse_conv, "LEAST", 0)
+    monkeypatch.setattr(sparse_conv, "DENSEST", sparse_conv.DENSEST)
+    row = convs.layer_at((2, 8, 4, 4), 8, 3, 0.2, rounds=1)
+    assert row["forward_speed"] == row["forward_dense_seconds"] / row["forward_additions_seconds"]
+    right = sparse_conv.convolve
+    monkeypatch.setattr(sparse_conv, "convolve", lambda *args: right(*args) + (sparse_conv.DENSEST[0] > 0))
+    with pytest.raises(SystemExit, match="differs from torch's"):
+        convs.layer_at((2, 8, 4, 4), 8, 3, 0.2, rounds=1)
