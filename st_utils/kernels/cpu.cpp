@@ -40,9 +40,9 @@ double backward_block(Room &room, Step step, Back back, Surrogate surrogate, boo
     for (int64_t t = steps - 1; t >= 0; t--) {
         const int64_t at = t * neurons + from;
         const float *current = nullptr;
-        if (from + n < neurons) {  // what the next block needs: rows are too short for the processor to foresee it
-            fetch<false>(x, dtype, at + n, n), fetch<false>(grad, dtype, at + n, n);
-            if (!past) fetch<true>(gx, dtype, at + n, n);
+        if (from >= n) {  // what the next block needs, the one before: rows are too short for the processor to foresee it
+            fetch<false>(x, dtype, at - n, n), fetch<false>(grad, dtype, at - n, n);
+            if (!past) fetch<true>(gx, dtype, at - n, n);
         }
         if (learn) {
             current = load(x, dtype, at, n, room.x.data());
