@@ -90,14 +90,16 @@ template <int C, bool Soft, bool Detach, bool Learn>
 double backward_strips(const float *__restrict grad, const float *__restrict x, float *__restrict gx, int64_t steps,
                        int64_t neurons, int64_t from, int64_t to, Surrogate surrogate, const Form &form) {
     const Form f = form;
-    alignas(64) float h[FEW * STRIP], slope[FEW * STRIP], v[STRIP], carry[STRIP];
+    const bool past = beyond_caches(FLOAT32, steps * neurons);
+    alignas(64) float h[FEW * STRIP], slope[FEW * STRIP], v[STRIP], carry[STRIP], room[STRIP];
     double decays[STRIP] = {};
     for (int64_t i = from; i < to; i += STRIP) {
         for (int64_t j = 0; j < STRIP; j++) v[j] = f.v_reset, carry[j] = 0.0f;
         for (int64_t t = 0; t < steps; t++) {
             const int64_t at = t * neurons + i;
             fetch<false>(x, FLOAT32, at + STRIP, STRIP);  // and what the way back is about to need
-            fetch<false>(grad, FLOAT32, at, STRIP), fetch<true>(gx, FLOAT32, at, STRIP);
+            fetch<false>(grad, FLOAT32, at, STRIP);
+            if (!past) fetch<true>(gx, FLOAT32, at, STRIP);
             for (int64_t j = 0; j < STRIP; j++) {
                 const float now = charge<C>(v[j], x[at + j], f);
                 v[j] = reset<Soft>(now, fires(now - f.threshold, f.strict), f), h[t * STRIP + j] = now;
@@ -110,7 +112,9 @@ double backward_strips(const float *__restrict grad, const float *__restrict x, 
                 reset_row<Soft>(h + row - STRIP, v, STRIP, f);
             else if (Learn)
                 for (int64_t j = 0; j < STRIP; j++) v[j] = f.v_reset;
-            back_row<C, Soft, Detach, Learn>(h + row, slope + row, grad + at, carry, gx + at, x + at, v, decays, STRIP, f);
+            float *out = place(gx, FLOAT32, at, room, past);
+            back_row<C, Soft, Detach, Learn>(h + row, slope + row, grad + at, carry, out, x + at, v, decays, STRIP, f);
+            store(room, gx, FLOAT32, at, STRIP, past);
         }
     }
     double sum = 0.0;
