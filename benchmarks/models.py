@@ -5,8 +5,8 @@
     python -m benchmarks.models --no-compile --spec "sdt(embed_dim=256)" --spec "sdt(embed_dim=256, attention=statten)"
 
 Without --spec: Spikformer-4-384 of this zoo, in all its modes, against SpikingJelly 2.0's own (PyPI; eager,
-torch.compile, and on CUDA its Triton kernels), the same architecture; else each of these models against itself with
-plain torch neurons. The floor is the convolutions and matrix products alone (see floor.py). A round is one training
+torch.compile, and on CUDA its Triton kernels), the same architecture; else each of these models against itself in
+plain torch. The floor is the convolutions and matrix products alone (see floor.py). A round is one training
 step (forward, loss, backward, AdamW; the floor has no loss and no optimiser) and one inference of each, in turn;
 medians over rounds count. `saved_bytes` is what a training step keeps for its backward pass, `peak_bytes` the most
 that it allocates. `train_active` and `infer_active` are the parts of the products' multiplications whose input is not
@@ -35,6 +35,7 @@ from benchmarks.floor import Floor
 from benchmarks.memory import peak_bytes, saved_bytes
 from benchmarks.timing import seconds
 from st_utils.allocator import keep_freed_memory
+from st_utils.kernels.sparse_conv import Conv2d
 from st_utils.packing import packed_spikes
 from st_utils.training.run_folder import environment
 from st_utils.training.trainer import compiled
@@ -143,6 +144,15 @@ def spikingjelly(batch: int, device: str, backend: str = "torch", **settings: Ca
     return Runner(model, batch, device, after=functional.reset_net, **settings)
 
 
+def plain(spec: str) -> nn.Module:
+    """The model in plain torch: its neurons, and dense products."""
+    model = zoo.create_model(spec, node="lif(backend=torch)")
+    for module in model.modules():
+        if isinstance(module, Conv2d):
+            module.__class__ = nn.Conv2d
+    return model
+
+
 def zoo_modes(spec: str, batch: int, device: str, compile_too: bool) -> dict[str, Runner]:
     """This zoo's model: as it is; with packed spikes in training and folded norms in inference; compiled."""
     first, second, third = (settle(zoo.create_model(spec), pictures(batch)) for _ in range(3))
@@ -162,16 +172,14 @@ def build(specs: list[str], batch: int, device: str, compile_too: bool) -> dict[
     runners: dict[str, Runner | FloorRunner] = {}
     for spec in specs or ["spikformer"]:
         reference = (
-            Runner(settle(zoo.create_model(spec, node="lif(backend=torch)"), pictures(batch)), batch, device)
-            if specs
-            else spikingjelly(batch, device)
+            Runner(settle(plain(spec), pictures(batch)), batch, device) if specs else spikingjelly(batch, device)
         )
         of = f" of {spec}" if len(specs) > 1 else ""
         runners[f"floor{of}"] = FloorRunner(reference)
         if device == "cpu" and not specs:
             runners["floor, channels last"] = FloorRunner(reference, channels_last=True)
         runners |= zoo_modes(spec, batch, device, compile_too)
-        runners[f"{spec}, plain torch neurons" if specs else "spikingjelly"] = reference
+        runners[f"{spec}, plain torch" if specs else "spikingjelly"] = reference
     if not specs and compile_too:
         runners["spikingjelly compiled"] = spikingjelly(batch, device, wrap=torch.compile)
     if not specs and device != "cpu":
@@ -204,10 +212,11 @@ def measure(runners: dict[str, Runner | FloorRunner], rounds: int, batch: int, d
 
 
 def compare(rows: dict[str, dict]) -> None:
-    """Into each row, its time over the floor's and how many times faster it is than each reference (see `build`)."""
-    floor = next(iter(rows.values()))
+    """Into each row, its time over its floor's and how many times faster it is than each reference (see `build`)."""
     references = [name for name in rows if "spikingjelly" in name or "plain torch" in name]
-    for row in rows.values():
+    for name, row in rows.items():
+        if name.startswith("floor") and "channels last" not in name:
+            floor = row  # of the rows up to the next
         for what in ("train", "infer"):
             row[f"{what}_over_floor"] = row[f"{what}_seconds"] / floor[f"{what}_seconds"]
             row[f"{what}_speed_over"] = {
@@ -227,7 +236,8 @@ def plot(result: dict, path: Path) -> None:
     for axis, what, title in ((axes[0], "train", "training step"), (axes[1], "infer", "inference")):
         taken = [row[f"{what}_seconds"] for row in rows.values()]
         axis.barh(list(rows), taken, color=["#999" if "floor" in name else "#47a" for name in rows])
-        axis.axvline(taken[0], color="k", linestyle="--", linewidth=1)
+        if sum(name.startswith("floor of") for name in rows) < 2:
+            axis.axvline(taken[0], color="k", linestyle="--", linewidth=1)
         for place, row in enumerate(rows.values()):
             axis.text(row[f"{what}_seconds"], place, f" {row[f'{what}_seconds']:.3g} s", va="center", fontsize=8)
         axis.set(xlabel="seconds", title=f"{title}, {result['batch']} images", xlim=(0, 1.2 * max(taken)))
