@@ -48,11 +48,20 @@ def _usable(conv: nn.Conv2d, x: Tensor) -> bool:
         and rows % 2 == columns % 2 == 1
         and conv.padding == (rows // 2, columns // 2)
         and x.is_contiguous(memory_format=torch.channels_last)
-        and (torch.compiler.is_compiling() or x.numel() * conv.weight[:, 0].numel() >= LEAST)
         and rows * (x.shape[3] + columns) < 2**16
         and not torch.is_autocast_enabled("cpu")
+        and (torch.compiler.is_compiling() or (_worthwhile(x, conv.weight) and not _transformed()))
         and _available()
     )
+
+
+def _worthwhile(x: Tensor, weight: Tensor) -> bool:
+    return x.numel() * len(weight) * weight.shape[2] * weight.shape[3] >= LEAST
+
+
+def _transformed() -> bool:
+    """Whether torch.func is at work, whose transforms take torch's own operators alone."""
+    return torch._C._are_functorch_transforms_active()
 
 
 @torch.compiler.assume_constant_result
@@ -134,7 +143,7 @@ def _dense_gradients(grad: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool
 
 def _sparse(x: Tensor, weight: Tensor, densest: float) -> bool:
     """Whether so few of x's numbers are not zero, judged by pixels spread evenly over them."""
-    if x.numel() * weight[:, 0].numel() < LEAST or not x.is_contiguous(memory_format=torch.channels_last):
+    if not _worthwhile(x, weight) or not x.is_contiguous(memory_format=torch.channels_last):
         return False
     pixels = x.permute(0, 2, 3, 1).view(-1, x.shape[1])
     sample = pixels[:: max(1, len(pixels) // SAMPLE) | 1]  # an odd stride, so that all columns are seen

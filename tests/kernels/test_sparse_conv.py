@@ -192,6 +192,15 @@ def test_second_derivatives(kernel):
         assert torch.allclose(got, expected, rtol=1e-5)
 
 
+def test_torch_func_takes_torchs(calls):
+    torch.manual_seed(0)
+    mine, theirs = pair(8, 12, (3, 3))
+    x = channels_last(whole((2, 8, 5, 5), 0, 2))
+    results = [torch.func.jacrev(lambda x, conv=conv: conv(x).sum((2, 3)))(x) for conv in (mine, theirs)]
+    assert torch.equal(*results)
+    assert not calls
+
+
 def test_the_operators_keep_what_torch_asks_of_them():
     torch.manual_seed(0)
     x, weight = channels_last(whole((2, 8, 5, 5), 0, 1)), torch.randn(12, 8, 3, 3)
