@@ -11,7 +11,6 @@ goes beside the JSON, as .png.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.result import publish
 from benchmarks.timing import alternate
 from st_utils.allocator import keep_freed_memory
 from st_utils.kernels import sparse_conv
@@ -98,12 +98,7 @@ def main() -> int:
     torch.manual_seed(0)
     rows = [layer_at(*layer, density, args.rounds) for layer in LAYERS for density in DENSITIES]
     result = {"rounds": args.rounds, "threads": args.threads, **environment("cpu"), "rows": rows}
-    text = json.dumps(result, indent=1)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text + "\n")
-        plot(result, args.out.with_suffix(".png"))
-    print(text)
+    publish(result, args.out, plot)
     return 0
 
 

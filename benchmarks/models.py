@@ -17,7 +17,6 @@ the statistics of the batch. A plot goes beside the JSON, as .png.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import warnings
@@ -33,6 +32,7 @@ import zoo
 from benchmarks.firing import Active, settle
 from benchmarks.floor import Floor
 from benchmarks.memory import peak_bytes, saved_bytes
+from benchmarks.result import publish
 from benchmarks.timing import seconds
 from st_utils.allocator import keep_freed_memory
 from st_utils.kernels.sparse_conv import Conv2d
@@ -268,12 +268,7 @@ def main() -> int:
         **environment(args.device),
         "models": measure(runners, args.rounds, args.batch, args.device),
     }
-    text = json.dumps(result, indent=2)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text + "\n")
-        plot(result, args.out.with_suffix(".png"))
-    print(text)
+    publish(result, args.out, plot)
     return 0
 
 

@@ -11,9 +11,10 @@ import torch
 import torch.nn.modules.module as modules
 from torch import Tensor, nn
 
+from st_utils.kernels.eager import eager, eager_gradient
 from st_utils.kernels.form import Norm, read
 from st_utils.kernels.layout import channels_last, empty_steps, ordered, ordered_like
-from st_utils.kernels.op import arguments, backend_for, eager, eager_gradient, kernels, no_second_derivative
+from st_utils.kernels.op import arguments, backend_for, kernels, no_second_derivative
 from st_utils.node.base import IntegrateAndFire
 from st_utils.steps import over_time, remember
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Callable
 from functools import cache, lru_cache
 from types import ModuleType
 
 import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+from torch import Tensor
 
 from st_utils.errors import UserError
+from st_utils.kernels.eager import eager, eager_gradient
 from st_utils.kernels.form import Form, read, written
 
-PLAIN = (Tensor, nn.Parameter)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # A backend's module here, and the kind of device that `auto` gives it to.
 MODULES = {"cpu": "cpu", "triton": "cuda"}
@@ -116,41 +114,6 @@ def _dense(x: Tensor) -> Tensor:
 def _like(x: Tensor, other: Tensor) -> Tensor:
     """x in the other's layout."""
     return x if x.stride() == other.stride() else torch.empty_like(other).copy_(x)
-
-
-def eager(op: Callable, of: Callable, save: Callable, differentiate: Callable) -> Callable:
-    """`op`, and in eager mode the function `of` that it is made of with the gradient that it has.
-
-    The way through the dispatcher, in Python, takes longer than a small layer's kernel. torch.compile, subclasses of
-    tensors and dispatch modes get the operator.
-    """
-
-    def forward(ctx, *inputs: object) -> Tensor | tuple[Tensor, ...]:
-        output = of(*inputs)
-        save(ctx, inputs, output)
-        return output
-
-    # Not with a setup_context of its own, for which torch inspects the signature at every call.
-    parts = {"forward": staticmethod(forward), "backward": staticmethod(differentiate)}
-    function = type(f"zoo_{of.__name__.strip('_')}", (torch.autograd.Function,), parts)
-
-    def call(x: Tensor, *others: object) -> Tensor | tuple[Tensor, ...]:
-        return function.apply(x, *others) if _plain(x) else op(x, *others)
-
-    return call
-
-
-def eager_gradient(op: Callable, of: Callable) -> Callable:
-    """The same for an operator that is a gradient: `of` where nobody asks for a second derivative."""
-
-    def call(x: Tensor, *others: object) -> Tensor | tuple[Tensor, ...]:
-        return of(x, *others) if _plain(x) and not torch.is_grad_enabled() else op(x, *others)
-
-    return call
-
-
-def _plain(x: Tensor) -> bool:
-    return not torch.compiler.is_compiling() and type(x) in PLAIN and not is_in_torch_dispatch_mode()
 
 
 def _fire(x: Tensor, decay: Tensor | None, form: str, backend: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Convolution of spikes by additions, `zoo::sparse_conv`: on the CPU, what is zero costs nothing.
+"""Convolution of spikes by additions, `zoo::sparse_conv`: on the CPU, what is zero is skipped.
 
 A convolution over spikes adds up the weights of those that are there; dense products multiply by the zeros as well.
 sparse_conv.cpp lists what is not zero and sums no more than that, forward and for the weight's gradient; the input's
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from st_utils.kernels.compiler import library
-from st_utils.kernels.op import eager, eager_gradient
+from st_utils.kernels.eager import eager, eager_gradient
 
 # Parts of an input that are not zero, above which a dense product takes less time: forward and the weight's gradient.
 DENSEST = 0.35, 0.4
