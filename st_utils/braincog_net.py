@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from registry import Spec, entry, parse
 from st_utils.braincog import PREFIX, import_braincog, network_places
 from st_utils.errors import UserError
+from st_utils.kernels.sparse_conv import use_conv2d
 from st_utils.node.braincog_adapter import braincog_node
 
 SIZES = {"SNN7_tiny": 32, "SNN5": 48, "VGG_SNN": 48, "mnist_convnet": 28}  # the only image side of those that have one
@@ -73,6 +74,7 @@ class BrainCogNet(nn.Module):
         )
         self.step = step
         _take_channels(self.network, in_channels)
+        use_conv2d(self.network)
         self._last = [m for m in self.network.modules() if isinstance(m, nn.Linear)][-1:]
 
     def forward(self, x: Tensor, per_step: bool = False) -> Tensor:

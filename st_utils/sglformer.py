@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from registry import create
 from st_utils.block import Block, Residual, Shortcut
 from st_utils.errors import UserError
+from st_utils.kernels.sparse_conv import Conv2d
 from st_utils.layer import ConvNorm
 
 MIXER = "sepconv(expansion=4.0, kernel=3, spiking_project=true)"
@@ -50,7 +51,7 @@ class FullSize(nn.Module):
 
     def __init__(self, dim: int, tokens: int, step: int):
         super().__init__()
-        self.conv = nn.Conv2d(dim, dim, (tokens, step), groups=dim)
+        self.conv = Conv2d(dim, dim, (tokens, step), groups=dim)
         self.norm = nn.BatchNorm2d(dim)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -19,7 +19,6 @@ import st_utils.mlp
 import st_utils.node  # noqa: F401  (importing the rooms registers their parts)
 from registry import KINDS, Spec, create, entry, import_all, parse
 from st_utils.inference import fold_norms
-from st_utils.kernels.layout import keep_in_bounds
 from zoo.published import authors_spec, load_published
 
 import_all(__name__, __path__)
@@ -39,7 +38,7 @@ def create_model(spec: str | Spec, **overrides: Any) -> nn.Module:
     Raises:
         SpecError: a mistake in the spec, in one line with a caret.
     """
-    return keep_in_bounds(create("model", override(spec, **overrides)))
+    return create("model", override(spec, **overrides))
 
 
 def override(spec: str | Spec, **overrides: Any) -> Spec:

@@ -9,6 +9,7 @@ from torch import nn
 from registry import register
 from st_utils.convnet import SpikingConvNet
 from st_utils.errors import UserError
+from st_utils.kernels.sparse_conv import Conv2d
 from st_utils.layer import OverTime
 from st_utils.node.base import build_node
 
@@ -37,7 +38,7 @@ class CSNN(SpikingConvNet, in_channels=1, img_size=28, node="lif(decay_input=fal
         for before, after in zip((in_channels, *self.channels), self.channels, strict=False):
             height, width = (height - self.kernel + 1) // 2, (width - self.kernel + 1) // 2
             layers += [
-                OverTime(nn.Conv2d(before, after, self.kernel), nn.MaxPool2d(2)),
+                OverTime(Conv2d(before, after, self.kernel), nn.MaxPool2d(2)),
                 build_node(node, step, after),
             ]
         if min(height, width) < 1:

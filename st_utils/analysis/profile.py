@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from st_utils.analysis.operations import OperationCounter, Products
+from st_utils.analysis.operations import KINDS, OperationCounter, Products, kind_of
 from st_utils.errors import UserError
 from st_utils.training.firing import FiringRates
 
@@ -55,7 +55,9 @@ def profile(model: nn.Module, x: Tensor, energy: EnergyModel | None = None, roun
         Plain values: `layers`, a list of dicts in the order in which they ran (`name`, `kind`: convolution, product or
         node; `inputs`: silent, binary, integer or real; `macs`, `acs`, `firing_rate`, `sparsity`, `parameters`,
         `energy_mj`, `energy_memory_mj`, `ms`), and `totals` (`macs`, `sops`, `dense`, `parameters`, `energy_mj`,
-        `energy_memory_mj`, `firing_rate`, `ms`, `spike_driven`, `not_spike_driven`, `images`).
+        `energy_memory_mj`, `firing_rate`, `ms`, `spike_driven`, `not_spike_driven`, `silent`, `images`).
+        `inputs` and `spike_driven` tell what can enter a layer, see `possible_inputs`; `silent` are the layers that
+        no spike reached in this batch.
     """
     energy, was_training = energy or EnergyModel(), model.training
     model.eval()
@@ -75,8 +77,11 @@ def _count(model: nn.Module, x: Tensor, energy: EnergyModel) -> tuple[dict[tuple
         model(x)
     layers: dict[tuple[str, str], dict[str, Any]] = {}
     order = {name: place for place, (name, _) in enumerate(model.named_modules())}
+    possible = possible_inputs(model, x[:1])
     for key, found in counter.layers.items():
         layers[key] = _products(found, len(x), steps, energy)
+        layers[key]["inputs"] = max(found.inputs, possible.get(key, "silent"), key=KINDS.index)
+        layers[key]["silent"] = found.inputs == "silent"
     for name, rate in rates.by_layer().items():
         sites = rates.sites[name] / len(x)
         traffic = 8.0 * sites * energy.byte_pj * PICO
@@ -129,14 +134,39 @@ def _totals(model: nn.Module, layers: dict, first: str, images: int) -> dict[str
         "ms": sum(layer["ms"] or 0.0 for layer in found),
         "spike_driven": not offenders,
         "not_spike_driven": offenders,
+        "silent": [layer["name"] for layer in products if layer["silent"]],
         "images": images,
     }
 
 
 def not_spike_driven(products: list[dict[str, Any]], first: str) -> list[str]:
-    """The layers but the first that runs (it sees the image) that something else than binary spikes enters."""
+    """The layers but the first that runs (it sees the image) that something else than binary spikes can enter."""
     others = [layer for layer in products if layer["name"] != first]
     return [f"{layer['name']} ({layer['inputs']})" for layer in others if layer["inputs"] in ("integer", "real")]
+
+
+def possible_inputs(model: nn.Module, x: Tensor) -> dict[tuple[str, str], str]:
+    """What can enter each layer, of KINDS: what does while half of all spiking neurons fire at random.
+
+    What the images and weights at hand show is less: a sum of two layers' spikes stays binary while one is silent,
+    as in many a network that is not trained. Neurons whose output is no binary spike keep it.
+    """
+    draws = torch.Generator(x.device).manual_seed(0)
+
+    def fire(node: nn.Module, _inputs: Any, output: Tensor) -> Tensor | None:
+        unit = getattr(node, "unit", 1.0)
+        if kind_of(output / unit) in ("silent", "binary"):
+            return unit * torch.rand(output.shape, generator=draws, device=x.device).round().to(output.dtype)
+        return None
+
+    handles = [node.register_forward_hook(fire) for node in FiringRates(model).nodes.values()]
+    try:
+        with OperationCounter(model) as counter:
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {key: found.inputs for key, found in counter.layers.items()}
 
 
 def _time(model: nn.Module, x: Tensor, layers: dict, rounds: int) -> None:

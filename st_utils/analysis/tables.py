@@ -52,12 +52,14 @@ def _cell(layer: dict[str, Any], name: str) -> str:
 def _sums(totals: dict[str, Any]) -> list[str]:
     rate = totals["firing_rate"]
     spiking = "yes" if totals["spike_driven"] else "no: " + ", ".join(totals["not_spike_driven"])
+    silent = [f"no spike reached {', '.join(totals['silent'])}"] if totals["silent"] else []
     return [
         f"an image: {totals['macs']:,.0f} MACs, {totals['sops']:,.0f} synaptic operations (ACs), "
         f"{totals['energy_mj']:.4g} mJ, with memory traffic {totals['energy_memory_mj']:.4g} mJ, "
         f"{totals['ms']:.2f} ms; {totals['parameters']:,} parameters"
         + ("" if rate is None else f"; firing rate {rate:.3f}"),
         f"spike-driven after the first layer: {spiking}",
+        *silent,
     ]
 
 

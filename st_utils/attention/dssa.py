@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
+from st_utils.kernels.sparse_conv import Conv2d
 from st_utils.layer import ConvNorm, over_time
 from st_utils.node.base import build_node
 
@@ -51,7 +52,7 @@ class DSSA(nn.Module):
             raise UserError(f"dssa: patch must be at least 1, not {patch}")
         self.num_heads, self.patch, self.legacy_length = num_heads, patch, legacy_length
         self.duals = nn.Sequential()
-        self.duals.conv = nn.Conv2d(dim, 2 * dim, patch, patch, bias=False)
+        self.duals.conv = Conv2d(dim, 2 * dim, patch, patch, bias=False)
         self.duals.norm = nn.BatchNorm2d(2 * dim)
         self.attn_node = build_node(node, step, num_heads)
         self.out_node = build_node(node, step, dim)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
+from st_utils.kernels.sparse_conv import Conv2d
 from st_utils.layer import ConvNorm
 from st_utils.node.base import build_node
 
@@ -72,13 +73,13 @@ class TNA(nn.Module):
         taps -= 1 - taps % 2
         if taps < 1:
             raise UserError(f"tna: kernel must be at least {dilation}, not {kernel}")
-        self.encode = nn.Conv2d(width, width, 1)
-        self.decode = nn.Conv2d(width, width, 1)
+        self.encode = Conv2d(width, width, 1)
+        self.decode = Conv2d(width, width, 1)
         reach = dilation * (taps - 1) // 2
         self.local = nn.Sequential(
-            nn.Conv2d(width, width, 2 * dilation - 1, padding=dilation - 1, groups=width),
-            nn.Conv2d(width, width, taps, padding=reach, dilation=dilation, groups=width),
-            nn.Conv2d(width, width, 1),
+            Conv2d(width, width, 2 * dilation - 1, padding=dilation - 1, groups=width),
+            Conv2d(width, width, taps, padding=reach, dilation=dilation, groups=width),
+            Conv2d(width, width, 1),
         )
         hidden = max(1, width // max(width // 16, 4))
         self.squeeze = nn.Linear(width, hidden, bias=False)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
+from st_utils.kernels.sparse_conv import Conv2d
 from st_utils.layer import over_time
 from st_utils.node.base import build_node
 
@@ -53,7 +54,7 @@ class FATM(nn.Module):
         width = dim // self.blocks
         self.rows_node, self.node, self.back_node, self.columns_node = (build_node(node, step, dim) for _ in range(4))
         self.weight = nn.Parameter(0.02 * torch.randn(self.blocks, width, width))
-        self.point, self.local = nn.Conv2d(width, width, 1), nn.Conv2d(width, width, 3, padding=1)
+        self.point, self.local = Conv2d(width, width, 1), Conv2d(width, width, 3, padding=1)
         norms = (nn.BatchNorm2d(dim) for _ in range(5))
         self.forward_norm, self.product_norm, self.inverse_norm, self.point_norm, self.local_norm = norms
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from registry import register
 from st_utils.errors import UserError
 from st_utils.inference import fold
+from st_utils.kernels.sparse_conv import Conv2d
 from st_utils.layer import ConvNorm, over_time
 from st_utils.node.base import build_node
 
@@ -53,7 +54,7 @@ class RepConv(nn.Module):
             raise UserError(f"repconv: expansion={expansion} leaves no hidden channel of {in_channels}")
         self.legacy_training = legacy_training
         self.expand = ConvNorm(in_channels, hidden)
-        self.depthwise = nn.Conv2d(hidden, hidden, kernel, groups=hidden, bias=False) if kernel > 1 else None
+        self.depthwise = Conv2d(hidden, hidden, kernel, groups=hidden, bias=False) if kernel > 1 else None
         self.project = ConvNorm(hidden, out_channels)
         self.norm = nn.BatchNorm2d(out_channels) if outer_norm else None
         self.node = build_node(node, step, out_channels) if node is not None else nn.Identity()

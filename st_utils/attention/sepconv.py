@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
+from st_utils.kernels.sparse_conv import Conv2d
 from st_utils.layer import ConvNorm, ConvNormNode, over_time
 
 SOURCE = "Sandler et al. 2018 (MobileNetV2), arXiv:1801.04381; spiking in Meta-SpikeFormer, arXiv:2404.03663"
@@ -44,7 +45,7 @@ class SepConv(nn.Module):
         if spiking_project:
             self.depthwise = ConvNormNode(hidden, hidden, node, step, kernel, groups=hidden)
         else:
-            self.depthwise = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, groups=hidden, bias=False)
+            self.depthwise = Conv2d(hidden, hidden, kernel, padding=kernel // 2, groups=hidden, bias=False)
         self.project = ConvNorm(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -203,6 +203,16 @@ class EpochLoader:
     def __len__(self) -> int:
         return len(self._order)
 
+    def spread(self, count: int) -> torch.Tensor:
+        """The inputs of `count` samples (all, if they are fewer) spread evenly over the source.
+
+        They are the same whatever the batch size, the share and the number of processes. Raises UserError.
+        """
+        total = len(self.source)
+        indices = np.arange(min(count, total)) * total // min(count, total)
+        found = self._await(lambda: self.source[(self._order.seed, 0), indices])
+        return found[0]
+
     def __iter__(self) -> Iterator[Batch]:
         batches = self._await(lambda: iter(self._loader))  # workers of an epoch before are waited for here, too
         if self._loader.num_workers and threading.current_thread() is threading.main_thread():

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
+from st_utils.kernels.sparse_conv import Conv2d
 from st_utils.layer import ConvNormNode, halve, over_time
 from st_utils.node.base import build_node
 
@@ -34,7 +35,7 @@ class ViTEmbed(nn.Module):
         if height % patch or width % patch:
             raise UserError(f"vit_embed: an image of {height} x {width} does not divide into patches of {patch}")
         self.size = (height, width)
-        self.conv = nn.Conv2d(in_channels, embed_dim, patch, patch)
+        self.conv = Conv2d(in_channels, embed_dim, patch, patch)
         self.node = build_node(node, step, embed_dim)
         self.position = nn.Parameter(torch.zeros(embed_dim, height // patch, width // patch))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def channels_last(x: Tensor) -> bool:
@@ -37,20 +37,3 @@ def mean_over_places(x: Tensor) -> Tensor:
     if not channels_last(x):
         return x.mean((-2, -1), keepdim=True)
     return x.movedim(2, -1).mean((2, 3), keepdim=True).movedim(-1, 2)
-
-
-def keep_in_bounds(model: nn.Module) -> nn.Module:
-    """The model, its 1 x 1 convolutions with a stride over fewer than eight channels taking them in the order written.
-
-    Where these lie last, the CPU's backward pass of such a convolution writes past its memory (oneDNN, as torch 2.15
-    has it).
-    """
-    for conv in model.modules():
-        if isinstance(conv, nn.Conv2d) and conv.kernel_size == (1, 1) != conv.stride and conv.in_channels < 8:
-            conv.register_forward_pre_hook(_as_written)
-    return model
-
-
-def _as_written(_conv: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    x, *others = inputs
-    return (x.contiguous() if x.device.type == "cpu" else x, *others)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from st_utils.errors import UserError
-from st_utils.kernels.eager import eager, eager_gradient
+from st_utils.kernels.eager import eager, eager_gradient, watched
 from st_utils.kernels.form import Form, read, written
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -42,6 +42,8 @@ def arguments(decay: Tensor | float, form: Form) -> tuple[Tensor | None, str]:
 def backend_for(x: Tensor, form: Form | None, backend: str) -> str | None:
     """The backend that runs x: the one told, or what fits the device for `auto`; None is plain torch.
 
+    Plain torch also takes its place where counters, exporters or transforms look on (see eager.py).
+
     Raises UserError for a told backend that can't run on x's device.
     """
     if backend == "torch" or form is None or x.dtype not in DTYPES or x.dim() == 0:
@@ -51,7 +53,7 @@ def backend_for(x: Tensor, form: Form | None, backend: str) -> str | None:
     interpreted = chosen == "triton" and device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
     if backend != "auto" and DEVICES.get(device) != chosen and not interpreted:
         raise UserError(f"backend={backend} can't run a tensor on {device}: write backend=auto")
-    return chosen if chosen and _usable(chosen, x.dtype, *form) else None
+    return chosen if chosen and not watched(x) and _usable(chosen, x.dtype, *form) else None
 
 
 # Constants to torch.compile, which looks past a cache.

@@ -10,58 +10,98 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import POINTER, c_int, c_int64, c_void_p
+from math import prod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+from torch.utils.flop_counter import register_flop_formula
 
 from st_utils.kernels.compiler import library
-from st_utils.kernels.eager import eager, eager_gradient
+from st_utils.kernels.eager import eager, eager_gradient, watched
 
 # Parts of an input that are not zero, above which a dense product takes less time: forward and the weight's gradient.
 DENSEST = 0.35, 0.4
 SAMPLE = 256  # pixels that the density is judged by
 LEAST = 2**25  # multiplications of a dense product, below which the calls around it weigh more
+TORCHS = F.conv2d  # profilers such as DeepSpeed's put a counting function in its place
 
 
-class Conv2d(nn.Conv2d):
+class _SeenAsTorchs(type):
+    """Makes a class equal to nn.Conv2d for tools that look layers up by type, as thop and torch's quantisation do."""
+
+    def __eq__(cls, other: object) -> bool:
+        return other is cls or other is nn.Conv2d
+
+    def __hash__(cls) -> int:
+        return hash(nn.Conv2d)
+
+
+class Conv2d(nn.Conv2d, metaclass=_SeenAsTorchs):
     """`nn.Conv2d` whose input is likely to be spikes, `[N, C, H, W]`.
 
     Float32 on the CPU with the channels last in memory, with stride 1, one group and an output as large as the input:
-    by additions where that takes less time. Anything else is torch's.
+    by additions where that takes less time. Anything else is torch's, and so is everything where counters, exporters
+    or transforms look on. On the CPU, a 1 x 1 kernel with a stride is one without over every s-th row and column:
+    that is less work, and oneDNN's backward pass of the former writes past its memory (torch 2.15, channels last).
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return _run(x, self.weight, self.bias) if _usable(self, x) else super().forward(x)
+        stride, padding = self.stride, self.padding
+        if self.kernel_size == (1, 1) != stride and x.device.type == "cpu":
+            x, stride, padding = _strided(self, x), (1, 1), (0, 0)
+        if _usable(self, x, stride, padding):
+            return _run(x, self.weight, self.bias)
+        if stride == self.stride:
+            return super().forward(x)
+        return F.conv2d(x, self.weight, self.bias, groups=self.groups)
 
 
-def _usable(conv: nn.Conv2d, x: Tensor) -> bool:
+def use_conv2d(network: nn.Module) -> nn.Module:
+    """The network, its nn.Conv2d computing as `Conv2d` does; their weights and hooks stay."""
+    for module in network.modules():
+        if type(module) is nn.Conv2d:
+            module.__class__ = Conv2d
+    return network
+
+
+def _strided(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """The pixels of `[N, C, H, W]` or `[C, H, W]` that a 1 x 1 kernel meets, in x's order of axes in memory."""
+    if any(border := conv._reversed_padding_repeated_twice):
+        x = F.pad(x, border, mode="constant" if conv.padding_mode == "zeros" else conv.padding_mode)
+    rows, columns = conv.stride
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        # sliced as [N, H, W, C], so that the gradient has its channels last too
+        pixels = x.permute(0, 2, 3, 1)[:, ::rows, ::columns].permute(0, 3, 1, 2)
+        return pixels.contiguous(memory_format=torch.channels_last)
+    return x[..., ::rows, ::columns].contiguous()
+
+
+def _usable(conv: nn.Conv2d, x: Tensor, stride: tuple[int, int], padding: tuple[int, int] | str) -> bool:
     rows, columns = conv.kernel_size
     return (
         x.device.type == "cpu"
         and x.dtype == conv.weight.dtype == torch.float32
         and x.dim() == 4
         and x.shape[1] == conv.in_channels < 2**16
-        and conv.stride == conv.dilation == (1, 1)
+        and stride == conv.dilation == (1, 1)
         and conv.groups == 1
         and conv.padding_mode == "zeros"
         and rows % 2 == columns % 2 == 1
-        and conv.padding == (rows // 2, columns // 2)
+        and padding == (rows // 2, columns // 2)
         and x.is_contiguous(memory_format=torch.channels_last)
         and rows * (x.shape[3] + columns) < 2**16
         and not torch.is_autocast_enabled("cpu")
-        and (torch.compiler.is_compiling() or (_worthwhile(x, conv.weight) and not _transformed()))
+        and (torch.compiler.is_compiling() or _worthwhile(x, conv.weight))
+        and not watched(x, conv.weight, conv.bias)
+        and F.conv2d is TORCHS
         and _available()
     )
 
 
 def _worthwhile(x: Tensor, weight: Tensor) -> bool:
     return x.numel() * len(weight) * weight.shape[2] * weight.shape[3] >= LEAST
-
-
-def _transformed() -> bool:
-    """Whether torch.func is at work, whose transforms take torch's own operators alone."""
-    return torch._C._are_functorch_transforms_active()
 
 
 @torch.compiler.assume_constant_result
@@ -113,6 +153,8 @@ def _save(ctx, inputs: tuple, output: Tensor) -> None:
 def _differentiate(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+    if is_in_torch_dispatch_mode(include_infra_modes=False):  # a counter around the backward pass alone
+        return _dense_gradients(grad, x, weight, (needs_x, needs_weight, needs_bias))
     grad_x = _dense_gradients(grad, x, weight, (True, False, False))[0] if needs_x else None
     grad_weight = _weight(grad, x, weight) if needs_weight else None
     return grad_x, grad_weight, grad.sum((0, 2, 3)) if needs_bias else None
@@ -131,6 +173,19 @@ def _differentiate_again(ctx, cotangent: Tensor) -> tuple[Tensor | None, ...]:
 
 _convolve_op.register_autograd(_differentiate, setup_context=_save)
 _weight_op.register_autograd(_differentiate_again, setup_context=_save_all)
+
+
+@register_flop_formula(torch.ops.zoo.sparse_conv)
+def _(x: tuple[int, ...], weight: tuple[int, ...], *_: object, out_shape: tuple[int, ...], **__: object) -> int:
+    """What FlopCounterMode counts for a compiled model: the dense products' multiplications and additions."""
+    return 2 * prod(out_shape) * prod(weight[1:])
+
+
+@register_flop_formula(torch.ops.zoo.sparse_conv_weight)
+def _(grad: tuple[int, ...], x: tuple[int, ...], weight: tuple[int, ...], **_: object) -> int:
+    return 2 * prod(grad) * prod(weight[1:])
+
+
 _run = eager(_convolve_op, convolve, _save, _differentiate)
 _weight = eager_gradient(_weight_op, weight_gradient)
 

@@ -282,10 +282,13 @@ class Trainer:
         """A loader's batches of an epoch, from number `start` on, on the model's device."""
         loader.set_epoch(epoch, start)
         for inputs, labels in loader:
-            inputs = inputs.to(self.device, non_blocking=True)
-            if self.settings.channels_last and inputs.dim() == 4:
-                inputs = inputs.contiguous(memory_format=torch.channels_last)
-            yield inputs, labels.to(self.device, non_blocking=True)
+            yield self._to_device(inputs), labels.to(self.device, non_blocking=True)
+
+    def _to_device(self, inputs: Tensor) -> Tensor:
+        inputs = inputs.to(self.device, non_blocking=True)
+        if self.settings.channels_last and inputs.dim() == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return inputs
 
     def _autocast(self):
         amp = AMP_TYPES.get(self.settings.amp)
@@ -315,10 +318,10 @@ class Trainer:
         distributed.wait_for_all()
 
     def profile(self) -> dict[str, Any]:
-        """The tested model's costs by layer, on its first test images; see st_utils.analysis."""
-        inputs, _ = next(iter(self.batches(self.test_loader, 0)))
+        """The tested model's costs by layer, on test images spread over the set; see st_utils.analysis."""
+        inputs = self._to_device(self.test_loader.spread(PROFILED))
         energy = EnergyModel(self.settings.mac_pj, self.settings.ac_pj, self.settings.byte_pj)
-        return profile(self.ema.module if self.ema else self.model, inputs[:PROFILED], energy)
+        return profile(self.ema.module if self.ema else self.model, inputs, energy)
 
     def _summary(self, last: dict[str, Any], costs: dict[str, Any]) -> dict[str, Any]:
         images = len(self.train_loader) * self.settings.batch_size * self.settings.epochs
