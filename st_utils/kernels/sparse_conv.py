@@ -71,11 +71,14 @@ def _strided(conv: nn.Conv2d, x: Tensor) -> Tensor:
     if any(border := conv._reversed_padding_repeated_twice):
         x = F.pad(x, border, mode="constant" if conv.padding_mode == "zeros" else conv.padding_mode)
     rows, columns = conv.stride
-    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-        # sliced as [N, H, W, C], so that the gradient has its channels last too
-        pixels = x.permute(0, 2, 3, 1)[:, ::rows, ::columns].permute(0, 3, 1, 2)
-        return pixels.contiguous(memory_format=torch.channels_last)
+    if x.dim() == 4 and _channels_last(x):  # sliced as [N, H, W, C], so that the gradient has its channels last too
+        return x.permute(0, 2, 3, 1)[:, ::rows, ::columns].contiguous().permute(0, 3, 1, 2)
     return x[..., ::rows, ::columns].contiguous()
+
+
+def _channels_last(x: Tensor) -> bool:
+    """Whether the channels of x `[N, C, H, W]` lie last in memory; vmap knows no other way to ask."""
+    return x.permute(0, 2, 3, 1).is_contiguous()
 
 
 def _usable(conv: nn.Conv2d, x: Tensor, stride: tuple[int, int], padding: tuple[int, int] | str) -> bool:
@@ -90,7 +93,7 @@ def _usable(conv: nn.Conv2d, x: Tensor, stride: tuple[int, int], padding: tuple[
         and conv.padding_mode == "zeros"
         and rows % 2 == columns % 2 == 1
         and padding == (rows // 2, columns // 2)
-        and x.is_contiguous(memory_format=torch.channels_last)
+        and _channels_last(x)
         and rows * (x.shape[3] + columns) < 2**16
         and not torch.is_autocast_enabled("cpu")
         and (torch.compiler.is_compiling() or _worthwhile(x, conv.weight))

@@ -65,20 +65,27 @@ class ILIF(Node):
 
     def quantize(self, u: Tensor) -> Tensor:
         """Spike counts, 0 to D, of the membrane potential."""
-        return _Quantize.apply(u, self.max_spikes, self.rounding == "half_up", self.strict_window)
+        top = self.max_spikes
+        window = (u > 0) & (u < top) if self.strict_window else (u >= 0) & (u <= top)
+        return _Quantize.apply(u, window, top, self.rounding == "half_up")
 
     def extra_repr(self) -> str:
         return f"max_spikes={self.max_spikes}, normalize={self.normalize}, decay={self.decay}"
 
 
 class _Quantize(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, u: Tensor, top: int, half_up: bool, strict: bool) -> Tensor:
-        ctx.save_for_backward((u > 0) & (u < top) if strict else (u >= 0) & (u <= top))
+    def forward(u: Tensor, window: Tensor, top: int, half_up: bool) -> Tensor:
         clamped = u.clamp(0, top)
         return torch.floor(clamped + 0.5) if half_up else torch.round(clamped)
 
     @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        (inside,) = ctx.saved_tensors
-        return grad * inside, None, None, None
+        (window,) = ctx.saved_tensors
+        return grad * window, None, None, None

@@ -55,11 +55,16 @@ class Surrogate:
 
 
 class _Step(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, u: Tensor, surrogate: Surrogate) -> Tensor:
-        ctx.save_for_backward(u)
-        ctx.surrogate = surrogate
+    def forward(u: Tensor, surrogate: Surrogate) -> Tensor:
         return surrogate.fires(u).to(u.dtype)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, Surrogate], output: Tensor) -> None:
+        u, ctx.surrogate = inputs
+        ctx.save_for_backward(u)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
