@@ -7,12 +7,12 @@ python -m tests.precision_table 'sdt*'
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import torch
 
 from tests import golden_numbers as golden
 from tests.single_precision import (
+    FILES,
     FOLDED,
     FUSED,
     ORDERS,
@@ -23,7 +23,6 @@ from tests.single_precision import (
     furthest,
     relative,
 )
-from tests.zoo.test_golden import PATTERNS
 
 WAYS = ("plain", *FUSED, *FOLDED)
 
@@ -78,8 +77,7 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
 def main(patterns: list[str]) -> None:
     torch.set_num_threads(1)
     rows: dict[str, list[list[str]]] = {"eval": [], "train": [], "near": []}
-    files = golden.files(*(patterns or (*PATTERNS, "transfer_vgg*", "transfer_resnet18*")))
-    for path in files:
+    for path in golden.files(*patterns) if patterns else FILES:
         model = Golden(path)
         for mode in ("eval", "train"):
             found = differences(model, mode == "train")

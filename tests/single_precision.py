@@ -31,7 +31,9 @@ from st_utils.kernels import norm_node, op, sparse_conv
 from st_utils.node.base import IntegrateAndFire, Node
 from st_utils.node.ilif import ILIF
 from tests import golden_numbers as golden
-from tests.zoo.test_golden import build, run
+from tests.zoo.test_golden import PATTERNS, build, run
+
+FILES = golden.files(*PATTERNS, "transfer_vgg*", "transfer_resnet18*")
 
 
 class Way(NamedTuple):
@@ -179,13 +181,17 @@ def settings(way: Way) -> Iterator[None]:
     """The orders of summation of a way, while it runs."""
     with contextlib.ExitStack() as stack:
         if way.additions == "none":
-            stack.enter_context(mock.patch.object(sparse_conv, "_worthwhile", lambda x, weight: False))
+            stack.enter_context(mock.patch.object(sparse_conv, "_worthwhile", return_value=False))
         if way.additions == "all":
             stack.enter_context(mock.patch.object(sparse_conv, "LEAST", 0))
             stack.enter_context(mock.patch.object(sparse_conv, "DENSEST", (1.1, 1.1)))
         if not way.last:
-            stack.enter_context(mock.patch.object(direct, "put_channels_last", lambda x: x))
+            stack.enter_context(mock.patch.object(direct, "put_channels_last", _as_it_is))
         yield
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
 
 
 # -- differences -------------------------------------------------------------------------------------------

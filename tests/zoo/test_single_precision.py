@@ -12,26 +12,27 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
-from st_utils.kernels import cpu
+from st_utils.kernels import cpu, cpu_norm_node, norm_node
 from st_utils.node.base import IntegrateAndFire
 from tests import golden_numbers as golden
+from tests.attention import test_dta
 from tests.single_precision import (
+    FILES,
     FOLDED,
     FUSED,
     ORDERS,
     Difference,
     Golden,
-    Way,
     Watch,
+    Way,
     differences,
     firing_differs,
     furthest,
     relative,
 )
-from tests.zoo.test_golden import PATTERNS
 
-FILES = golden.files(*PATTERNS, "transfer_vgg*", "transfer_resnet18*")
 SINGLE = [path for path in FILES if golden.single(path)]
 TWICE = 2
 # Of the plain definition's gradients from float64, over all golden files and both orders of summation: the largest
@@ -127,15 +128,46 @@ class Tampered(Golden):
         return super().__call__(way, train, watch)
 
 
+@needs_compiler
+def test_a_wrong_kernel_is_noticed(monkeypatch):
+    """The fused norm with eps 1e-4 in place of 1e-5, 5e-5 of a potential; a norm's gradient a thousandth too large."""
+    model, pair, back = Golden(golden.FOLDER / "sdt.json"), norm_node._run, cpu_norm_node.backward
+    ways = {**ORDERS, "fused": FUSED["fused"]}
+
+    def other_eps(x, weight, bias, mean, var, eps, *more):
+        return pair(x, weight, bias, mean, var, 10 * eps, *more)
+
+    def other_gradient(*args):
+        x, weight, *more = back(*args)
+        return x, 1.001 * weight, *more
+
+    with monkeypatch.context() as patch:
+        patch.setattr(norm_node, "_run", other_eps)
+        found = differences(model, False, ways)
+        assert found["fused"].margin > TWICE * max(found[name].rounding for name in ORDERS)
+    monkeypatch.setattr(cpu_norm_node, "backward", other_gradient)
+    assert differences(model, True, ways)["fused"].gradients[0] > TWICE * GRADIENTS[0]
+
+
 @pytest.mark.parametrize("path", golden.files("dta_snn18"), ids=lambda path: path.stem)
 def test_where_dta_saturates(path):
-    """The gate is exactly 1 in float32, which the first neuron behind it, strict, tells from 1 + 1e-9; only that one."""
+    """The gate is exactly 1 in float32, which the strict neuron behind it tells from 1 + 1e-9; no other differs."""
     model = Golden(path)
     force = [call.spikes for call in model(None, False).watch.calls]
     watch = model(ORDERS["plain"], False, Watch(force=force)).watch
     flips = [int(watch.flips(at).sum()) for at in range(len(force))]
     assert flips[1] == model.single["to_float64"]["first_layers_that_differ"][0][1]
     assert sum(flips) == flips[1]
+
+
+@pytest.mark.parametrize(("name", "path"), test_dta.FILES, ids=lambda value: getattr(value, "stem", ""))
+def test_attention_modules(name, path):
+    """Those with golden files of their own, which have no neuron."""
+    numbers = golden.read(path)
+    (output, gradients), (_, wanted) = (test_dta.run(name, numbers, t) for t in (torch.float32, torch.float64))
+    assert relative(output, golden.tensor(numbers["train"]["output"])) <= TWICE * authors_rounding()
+    for key, gradient in gradients.items():
+        assert relative(gradient, wanted[key]) <= TWICE * GRADIENTS[0], key
 
 
 def test_the_table_has_every_file():
