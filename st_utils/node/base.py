@@ -29,11 +29,16 @@ class Node(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with no_autocast(x.device.type):
-            return self.fire(x.float()).to(x.dtype) if x.dtype in HALF else self.fire(x)
+            return self.fire(in_full(x)).to(x.dtype) if x.dtype in HALF else self.fire(x)
 
     def fire(self, x: Tensor) -> Tensor:
         """Spikes of float32 or float64 input currents, `[T, ...]` -> `[T, ...]`."""
         raise NotImplementedError
+
+
+def in_full(x: Tensor) -> Tensor:
+    """The currents in the membrane's precision: half precision as float32, anything else as it is."""
+    return x.float() if x.dtype in HALF else x
 
 
 def no_autocast(device: str) -> contextlib.AbstractContextManager:
@@ -104,21 +109,27 @@ class IntegrateAndFire(Node):
         raise NotImplementedError
 
     def fire(self, x: Tensor) -> Tensor:
-        return torch.stack([spikes for spikes, _ in self.run(x)])
+        return torch.stack([s for s, _, _ in self.run(x)])
 
-    def potential(self, x: Tensor) -> Tensor:
-        """The membrane potential after each step's reset, `[T, ...]` -> the same."""
-        return torch.stack([v for _, v in self.run(x)])
+    def potential(self, x: Tensor, before_reset: bool = False) -> Tensor:
+        """The membrane potential v after each step's reset, or the h that it fires by, `[T, ...]` -> the same.
 
-    def run(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each step's spikes and the membrane potential after its reset."""
+        It is the membrane whose spikes `forward` gives: float32 for currents in half precision and under autocast,
+        and not rounded to x's dtype, which could put it on the other side of the threshold. So the spikes of every
+        backend are the step of `potential(x, before_reset=True) - threshold` exactly.
+        """
+        with no_autocast(x.device.type):
+            return torch.stack([h if before_reset else v for _, h, v in self.run(in_full(x))])
+
+    def run(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Each step's spikes s, and the membrane potential before firing, h, and after the reset, v."""
         v: Tensor | float = self.v_reset or 0.0
         for current in x:
             h = self.charge(v, current)
             s = self.surrogate.spike(h - self.threshold)
             v = self.reset(h, s.detach() if self.detach_reset else s)
             v = v.detach() if self.detach_membrane else v
-            yield s, v
+            yield s, h, v
 
     def reset(self, h: Tensor, s: Tensor) -> Tensor:
         if self.v_reset is None:

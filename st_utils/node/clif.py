@@ -50,7 +50,7 @@ class CLIF(IntegrateAndFire):
         above_rest = v - (self.v_reset or 0.0)
         return v + ((x - above_rest) / self.tau if self.decay_input else x - above_rest / self.tau)
 
-    def run(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def run(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         v: Tensor | float = self.v_reset or 0.0
         m: Tensor | float = 0.0
         for current in x:
@@ -59,4 +59,4 @@ class CLIF(IntegrateAndFire):
             m = m * torch.sigmoid(h / self.tau) + s
             leaving = s.detach() if self.detach_reset else s
             v = self.reset(h, leaving) - leaving * torch.sigmoid(m)
-            yield s, v
+            yield s, h, v

@@ -35,30 +35,34 @@ def test_the_golden_files_are_there():
     assert {"dta_module", "txa_module", "tna_module"} <= {path.stem for _, path in FILES}
 
 
-@pytest.mark.parametrize(("name", "path"), FILES, ids=lambda value: getattr(value, "stem", ""))
-def test_outputs_and_gradients(name, path):
-    numbers = golden.read(path)
-    module = build(name, numbers)
-    x = golden.draw("input", numbers["input"]).requires_grad_()
+def run(name: str, numbers: dict, dtype: torch.dtype) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The output in the authors' layout and the gradients of the golden loss, of parameters and of inputs."""
+    module = build(name, numbers).to(dtype)
+    x = golden.draw("input", numbers["input"]).to(dtype).requires_grad_()
     ours = x.transpose(0, 1) if x.dim() == 5 else x[None]  # T-NA's is [B, T C, H, W], here with one step
     inputs = {"input": x}
     if name == "dta":
-        spikes = inputs["input2"] = golden.draw("input2", numbers["input2"]).requires_grad_()
+        spikes = inputs["input2"] = golden.draw("input2", numbers["input2"]).to(dtype).requires_grad_()
         output = module.gate(ours) * spikes.transpose(0, 1)
     else:
         output = module(ours)
     output = output.transpose(0, 1) if x.dim() == 5 else output[0]
+    golden.loss_of(output).backward()
+    return output.detach(), {key: p.grad for key, p in (*module.named_parameters(), *inputs.items())}
+
+
+@pytest.mark.parametrize(("name", "path"), FILES, ids=lambda value: getattr(value, "stem", ""))
+def test_outputs_and_gradients(name, path):
+    numbers = golden.read(path)
+    output, gradients = run(name, numbers, torch.float64)
     for mode in ("eval", "train"):
         torch.testing.assert_close(output, golden.tensor(numbers[mode]["output"]), rtol=0, atol=1e-9)
-    loss = golden.loss_of(output)
-    assert loss.item() == pytest.approx(numbers["train"]["loss"], abs=1e-8)
-    loss.backward()
-    parameters = dict(module.named_parameters())
+    assert golden.loss_of(output).item() == pytest.approx(numbers["train"]["loss"], abs=1e-8)
     found = {rename(key, MODULES[name]): value for key, value in numbers["train"]["grads"].items()}
-    assert found.keys() == parameters.keys()
-    theirs = [(parameters[key].grad, value) for key, value in found.items()]
-    theirs += [(inputs[key].grad, value) for key, value in numbers["train"]["input_grads"].items()]
-    for gradient, expected in theirs:
+    found |= numbers["train"]["input_grads"]
+    assert found.keys() == gradients.keys()
+    for key, expected in found.items():
+        gradient = gradients[key]
         assert gradient.sum().item() == pytest.approx(expected["sum"], abs=1e-6)
         assert gradient.norm().item() == pytest.approx(expected["norm"], abs=1e-6)
         assert gradient.flatten()[:8].tolist() == pytest.approx(expected["head"], abs=1e-6)
