@@ -22,25 +22,29 @@ def row_marks(done: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) 
     if None in (found := [tested(run["summary"]) for run in done]):
         marks.append("chance level unknown")
     known = [(run, each) for run, each in zip(done, found, strict=True) if each]
-    if known and above_chance([each for _, each in known]):
-        if guessed := [run for run, each in known if not above_chance([each])]:
-            marks.append(f"{_seeds(guessed)} did not learn")
-    for name in ALIKE:
-        if len(found := {str(run["summary"].get(name)) for run in done}) > 1:
-            marks.append(f"different {name}s: {', '.join(sorted(found))}")
-    if len({data_digest(run["summary"]) for run in done}) > 1:
+    guessed = [run for run, each in known if not above_chance([each])]
+    if guessed and above_chance([each for _, each in known]):  # else the whole row says so
+        marks.append(f"{_seeds(guessed)} did not learn")
+    origins = {name: sorted({str(run["summary"].get(name)) for run in done}) for name in ALIKE}
+    marks += [f"more than one {name}: {', '.join(each)}" for name, each in origins.items() if len(each) > 1]
+    if len({data_content(run["summary"]) for run in done}) > 1:
         marks.append("different data")
     if names := different_settings(done):
         marks.append(f"different settings: {', '.join(names)}")
-    if len(same := repeated(done)) > 0:
+    if same := repeated(done):
         marks.append(f"{_seeds(same)} repeat another seed's run")
     return marks
 
 
-def data_digest(summary: dict[str, Any]) -> str | None:
-    """What identifies the images and labels of a run; None where its summary does not say."""
-    data = summary.get("data")
-    return data.get("digest") if isinstance(data, dict) else None
+def data_content(summary: dict[str, Any]) -> str | None:
+    """What tells a run's images and labels from others: the first digits of their digest, else how many it tested on.
+
+    None where the summary says neither.
+    """
+    data, images = summary.get("data"), summary.get("test_images")
+    if isinstance(data, dict) and data.get("digest"):
+        return str(data["digest"])[:8]
+    return f"{images} test images" if images else None
 
 
 def different_settings(runs: Sequence[dict[str, Any]]) -> list[str]:
@@ -57,7 +61,9 @@ def repeated(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for run in runs:
         curve = [(line.get("train_loss"), line.get("test_loss"), line.get("top1")) for line in run["metrics"] or []]
         if curve and all(None not in each for each in curve):
-            (found.append(run) if str(curve) in seen else seen.add(str(curve)))
+            if str(curve) in seen:
+                found.append(run)
+            seen.add(str(curve))
     return found
 
 

@@ -16,7 +16,7 @@ import yaml
 from scipy import stats
 
 from benchmarks.leaderboard.chance import above_chance, finite, tested
-from benchmarks.leaderboard.marks import data_digest, repeated, row_marks
+from benchmarks.leaderboard.marks import data_content, repeated, row_marks
 from registry import Spec, parse
 
 # what a summary says that is averaged over seeds
@@ -99,7 +99,7 @@ def _row(key: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "learned": learned,
         "chance": max(100 * each.chance for each in found) if found else None,
         "test_images": max(each.images for each in found) if found else None,
-        "digests": {data_digest(summary) for summary in summaries},
+        "data": {data_content(summary) for summary in summaries},
         "failed": any(run["status"] == "failed" for run in others),
         "spike_driven": None if learned is False or None in driven else all(driven),
         "marks": ([NOT_LEARNED] if learned is False else []) + row_marks(done, others),
@@ -110,23 +110,21 @@ def _row(key: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
 def _assign_boards(rows: list[dict[str, Any]]) -> None:
     """Name, in each row's `board`, the test images that it stands for: rows with the same name are compared.
 
-    That is the data set; its first images alone where the suite asks for so many; its content where the runs recorded
-    a digest and a data set's digests differ. A row whose own runs differ in it is compared with none.
+    That is the data set; its first images alone where the suite asks for so many; its content where rows of one data
+    set have different contents. A row whose own runs differ in content is compared with none.
     """
+    known: dict[str, set[str]] = {}
     for row in rows:
         images = row["settings"].get("test_images")
         row["board"] = row["dataset"] + (f", {images} test images" if images else "")
+        known.setdefault(row["board"], set()).update(row["data"] - {None})
     for row in rows:
-        known = {d for other in rows if other["board"] == row["board"] for d in other["digests"]} - {None}
-        row["known"] = known
-    for row in rows:
-        if len(row["digests"]) > 1:
+        if len(row["data"]) > 1:
             row["board"] += f", row {row['row']}"
-        elif len(row.pop("known")) > 1:
-            (digest,) = row["digests"]
-            row["board"] += f", data {(digest or 'unknown')[:8]}"
-            row["marks"].append(f"compared only on the same data ({(digest or 'unknown')[:8]})")
-        row.pop("known", None)
+        elif len(known[row["board"]]) > 1:
+            (content,) = row["data"]
+            row["board"] += f", data {content or 'unknown'}"
+            row["marks"].append(f"compared only on the same data: {content or 'unknown'}")
 
 
 def _verdict(row: dict[str, Any], alike: list[dict[str, Any]]) -> str:
@@ -138,11 +136,13 @@ def _verdict(row: dict[str, Any], alike: list[dict[str, Any]]) -> str:
         return NOT_LEARNED
     if row["top1"] is None:
         return "no accuracy"
-    highest = next((o for o in alike if len(o["scores"]) > 1 and not o["failed"] and len(o["digests"]) == 1), None)
+    highest = next((o for o in alike if len(o["scores"]) > 1 and not o["failed"] and len(o["data"]) == 1), None)
     if highest is None or row is not highest:
         return compare(row, highest) if highest else "one seed" if len(row["scores"]) < 2 else "not compared"
     rivals = [other for other in alike if other is not row and other["scores"]]
-    return "best" if rivals and all(_is_below(other, row) for other in rivals) else "highest mean"
+    if not rivals:
+        return "not compared"
+    return "best" if all(_is_below(other, row) for other in rivals) else "highest mean"
 
 
 def _is_below(row: dict[str, Any], other: dict[str, Any]) -> bool:
