@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.leaderboard.chance import above_chance, finite, tested
+from benchmarks.leaderboard.chance import above_chance, finite, score_of
 
 ALIKE = ("commit", "torch", "device")  # what a summary says of where the run was made
 
@@ -19,7 +19,7 @@ def row_marks(done: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) 
     marks = [f"{_seeds(runs)} {what}" for what, runs in _unfinished(others).items()]
     if none := [run for run in done if finite(run["summary"].get("top1")) is None]:
         marks.append(f"{_seeds(none)} without accuracy")
-    if None in (found := [tested(run["summary"]) for run in done]):
+    if None in (found := [score_of(run["summary"]) for run in done]):
         marks.append("chance level unknown")
     known = [(run, each) for run, each in zip(done, found, strict=True) if each]
     guessed = [run for run, each in known if not above_chance([each])]
@@ -27,7 +27,7 @@ def row_marks(done: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) 
         marks.append(f"{_seeds(guessed)} did not learn")
     origins = {name: sorted({str(run["summary"].get(name)) for run in done}) for name in ALIKE}
     marks += [f"more than one {name}: {', '.join(each)}" for name, each in origins.items() if len(each) > 1]
-    if len({data_content(run["summary"]) for run in done}) > 1:
+    if len(data_contents(done)) > 1:
         marks.append("different data")
     if names := different_settings(done):
         marks.append(f"different settings: {', '.join(names)}")
@@ -36,15 +36,14 @@ def row_marks(done: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) 
     return marks
 
 
-def data_content(summary: dict[str, Any]) -> str | None:
-    """What tells a run's images and labels from others: the first digits of their digest, else how many it tested on.
-
-    None where the summary says neither.
-    """
-    data, images = summary.get("data"), summary.get("test_images")
-    if isinstance(data, dict) and data.get("digest"):
-        return str(data["digest"])[:8]
-    return f"{images} test images" if images else None
+def data_contents(runs: Sequence[dict[str, Any]]) -> set[str]:
+    """The data that these runs had: their test images' number and the first digits of their digest, where known."""
+    found = set()
+    for run in runs:
+        data, images = run["summary"].get("data"), run["summary"].get("test_images")
+        digest = str(data.get("digest") or "")[:8] if isinstance(data, dict) else ""
+        found.add(", ".join(([digest] if digest else []) + ([f"{images} test images"] if images else [])))
+    return found - {""}
 
 
 def different_settings(runs: Sequence[dict[str, Any]]) -> list[str]:

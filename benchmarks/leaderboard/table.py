@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 from scipy import stats
 
-from benchmarks.leaderboard.chance import above_chance, finite, tested
-from benchmarks.leaderboard.marks import data_content, repeated, row_marks
+from benchmarks.leaderboard.chance import above_chance, finite, score_of
+from benchmarks.leaderboard.marks import data_contents, repeated, row_marks
 from registry import Spec, parse
 
 # what a summary says that is averaged over seeds
@@ -73,7 +73,7 @@ def _row(key: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     done = sorted((run for run in runs if run["status"] == "done"), key=lambda run: run["seed"])
     others = [run for run in runs if run["status"] != "done"]
     first, summaries = done[0], [run["summary"] for run in done]
-    spec, found = parse(first["spec"]), [each for summary in summaries if (each := tested(summary))]
+    spec, found = parse(first["spec"]), [each for summary in summaries if (each := score_of(summary))]
     copies = {run["seed"] for run in repeated(done)}  # of another seed's run: no further evidence
     scores = [finite(run["summary"].get("top1")) for run in done if run["seed"] not in copies]
     scores = [score for score in scores if score is not None]
@@ -99,7 +99,7 @@ def _row(key: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "learned": learned,
         "chance": max(100 * each.chance for each in found) if found else None,
         "test_images": max(each.images for each in found) if found else None,
-        "data": {data_content(summary) for summary in summaries},
+        "data": data_contents(done),
         "failed": any(run["status"] == "failed" for run in others),
         "spike_driven": None if learned is False or None in driven else all(driven),
         "marks": ([NOT_LEARNED] if learned is False else []) + row_marks(done, others),
@@ -117,14 +117,14 @@ def _assign_boards(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         images = row["settings"].get("test_images")
         row["board"] = row["dataset"] + (f", {images} test images" if images else "")
-        known.setdefault(row["board"], set()).update(row["data"] - {None})
+        known.setdefault(row["board"], set()).update(row["data"])
     for row in rows:
         if len(row["data"]) > 1:
             row["board"] += f", row {row['row']}"
         elif len(known[row["board"]]) > 1:
-            (content,) = row["data"]
-            row["board"] += f", data {content or 'unknown'}"
-            row["marks"].append(f"compared only on the same data: {content or 'unknown'}")
+            content = next(iter(row["data"]), "unknown")
+            row["board"] += f", data {content}"
+            row["marks"].append(f"compared only on the same data: {content}")
 
 
 def _verdict(row: dict[str, Any], alike: list[dict[str, Any]]) -> str:
@@ -136,7 +136,7 @@ def _verdict(row: dict[str, Any], alike: list[dict[str, Any]]) -> str:
         return NOT_LEARNED
     if row["top1"] is None:
         return "no accuracy"
-    highest = next((o for o in alike if len(o["scores"]) > 1 and not o["failed"] and len(o["data"]) == 1), None)
+    highest = next((o for o in alike if len(o["scores"]) > 1 and not o["failed"] and len(o["data"]) < 2), None)
     if highest is None or row is not highest:
         return compare(row, highest) if highest else "one seed" if len(row["scores"]) < 2 else "not compared"
     rivals = [other for other in alike if other is not row and other["scores"]]
