@@ -123,8 +123,8 @@ class TestSuites:
         assert "--step" not in run.arguments()
         assert "step=2" in run.label
 
-    @pytest.mark.parametrize("seeds", ["012", "'012'", "'1'", "1.5", "1.0", "true", "-1", "1_0", "0x10", "1:30", "null", "[0]",
-                                       "9223372036854775808", "1, 0, 1"])  # fmt: skip
+    @pytest.mark.parametrize("seeds", ["012", "'012'", "'1'", "1.5", "1.0", "true", "-1", "1_0", "0x10", "1:30", "null",
+                                       "[0]", "9223372036854775808", "1, 0, 1"])  # fmt: skip
     def test_odd_and_repeated_seeds(self, tmp_path, seeds):
         path = tmp_path / "suite.yml"
         path.write_text(f"dataset: digits\nseeds: [{seeds}]\nentries: [spikformer]")

@@ -28,7 +28,7 @@ SUITE = """
 dataset: digits
 recipe: none
 seeds: [0, 1]
-settings: {epochs: 2, train_images: 1000, test_images: 200, batch_size: 50, lr: 1e-2, img_size: 8}
+settings: {epochs: 2, train_images: 1000, test_images: 200, batch_size: 50, lr: 1e-2, img_size: 28}
 entries:
   - {label: learns, model: "csnn(step=2)"}
   - {label: dead, model: "csnn(step=2)", settings: {lr: 1e-12, min_lr: 1e-12, epochs: 1}}
