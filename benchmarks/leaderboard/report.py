@@ -108,7 +108,7 @@ def cell(row: dict[str, Any], name: str) -> str:
         spread = row["top1_std"]
         return f"{value:.2f}" + ("" if spread is None else f" ± {spread:.2f}")
     if isinstance(value, list):
-        return ("; " if name == "marks" else ", ").join("?" if each is None else str(each) for each in value)
+        return ("; " if name == "marks" else ", ").join(map(str, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value) if digits is None else f"{value:,.{digits}f}"

@@ -92,7 +92,7 @@ def _row(key: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "epochs": first["summary"].get("epochs"),
         "seeds": [run["seed"] for run in done],
         **{name: _mean(summary.get(name) for summary in summaries) for name in MEASURED},
-        "best_epoch": [summary.get("best_epoch") for summary in summaries],
+        "best_epoch": [epoch for summary in summaries if (epoch := summary.get("best_epoch")) is not None],
         "top1_std": statistics.stdev(scores) if len(scores) > 1 else None,
         "scores": scores,
         "control": _part(first, spec, "attention") in CONTROLS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
@@ -15,7 +16,10 @@ from typing import Any
 import pytest
 from scipy import stats
 from sklearn.datasets import load_digits
+from tqdm import tqdm
 
+import benchmarks.leaderboard.__main__ as command_line
+from benchmarks.leaderboard import runner
 from benchmarks.leaderboard.__main__ import main
 from benchmarks.leaderboard.status import duration, lines, progress
 from benchmarks.leaderboard.store import Store, this_process
@@ -91,7 +95,7 @@ def test_training_and_test_accuracy_last_and_best_are_in_the_table(done):
     assert 0 < mean["train_top1"] < 100
 
 
-def test_a_failed_runs_log_stays_and_is_replaced(done, capfd):
+def test_a_failed_runs_log_stays_and_is_replaced(done, monkeypatch):
     failed = [run for run in done["runs"] if run["status"] == "failed"]
     assert [run["seed"] for run in failed] == [0, 1]
     for run in failed:
@@ -101,7 +105,11 @@ def test_a_failed_runs_log_stays_and_is_replaced(done, capfd):
         assert log.read_text().count("error: ") == 1
         assert "embed_dim must be a multiple of 8, not 12" in log.read_text()
         log.write_text("of a run before\n" * 3)
+    shown = []
+    monkeypatch.setattr(runner, "BEAT", 0)
+    monkeypatch.setattr(command_line, "_pulse", lambda bar, store, *_: shown.append(len(store.running())))
     assert main([*done["words"], "--retry", "--only", "wrong", "--seeds", "0"]) == 1
+    assert 1 in shown, "while it ran, the bar was told so"
     log = done["folder"] / "r.db.runs" / f"{failed[0]['key']}.log"
     assert log.read_text().count("error: ") == 1
     assert "before" not in log.read_text()
@@ -122,18 +130,18 @@ def test_status_of_what_runs_and_of_what_was_lost(tmp_path, capsys):
     suite, store = tmp_path / "long.yml", tmp_path / "r.db"
     suite.write_text(SUITE.split("entries:")[0].replace("epochs: 2", "epochs: 900") + 'entries: ["csnn(step=2)"]\n')
     words = [sys.executable, "-m", "benchmarks.leaderboard", "run", "--suite", str(suite), "--store", str(store)]
-    runner = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 120
         while not any(p.read_bytes().count(b"\n") > 1 for p in tmp_path.glob("r.db.runs/*/*/metrics.jsonl")):
-            assert runner.poll() is None
+            assert started.poll() is None
             assert time.monotonic() < end
             time.sleep(0.1)
         assert main(["status", "--store", str(store)]) == 0
         first, running, queued = capsys.readouterr().out.splitlines()
     finally:
-        runner.send_signal(signal.SIGKILL)
-        runner.wait()
+        started.send_signal(signal.SIGKILL)
+        started.wait()
     assert first == "2 runs: 0 done, 1 running, 0 lost, 1 queued, 0 failed"
     assert running.startswith("running  csnn(step=2) on digits, seed 0: epoch ")
     epoch = int(running.split("epoch ")[1].split(" of 900 done, top-1 ")[0])
@@ -164,6 +172,24 @@ def test_time_left_by_hand(tmp_path):
     # 11.5 s hold five trainings of 2 s, that of the sixth epoch among them
     assert found.seconds_left == pytest.approx(20 * 11.5 / 5 - 5, abs=1)
     assert progress(tmp_path / "nothing") is None
+
+
+def test_the_bar_shows_what_runs_now(tmp_path, monkeypatch):
+    """In a log file no more than once a minute."""
+    run, output = Run("csnn", "digits", "none", 0), tmp_path / "r.db.runs"
+    folder = output / run.key / "run"
+    folder.mkdir(parents=True)
+    (folder / "args.yml").write_text("epochs: 3\nidentity: {}\ncreated: '2020'\n")
+    (folder / "metrics.jsonl").write_text('{"epoch": 1, "top1": 51.25, "seconds": 1.0}\n')
+    written = io.StringIO()
+    with Store(tmp_path / "r.db") as store, tqdm(total=1, file=written) as bar:
+        store.add("suite", [run])
+        store.claim([run.key], this_process())
+        command_line._pulse(bar, store, {run.key}, output)
+        assert "top-1" not in written.getvalue(), "the bar has just been drawn"
+        bar.last_print_t -= 61
+        command_line._pulse(bar, store, {run.key}, output)
+    assert "csnn on digits, seed 0: epoch 1 of 3 done, top-1 51.25 %, about" in written.getvalue()
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(42.4, "42 s"), (310, "5 min 10 s"), (12_000, "3 h 20 min"),
