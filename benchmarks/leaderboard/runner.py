@@ -29,6 +29,7 @@ from st_utils.errors import UserError
 from st_utils.training.distributed import device_of
 from st_utils.training.launch import model_step
 from st_utils.training.run_folder import refusal
+from zoo.recipe import read_recipe
 
 MAIN = Path(__file__).parents[2] / "main.py"
 BEAT = 10.0  # seconds between heartbeats
@@ -189,22 +190,29 @@ def check_data(runs: list[Run], further: Mapping[str, Any]) -> None:
     A data set that one run's time steps or frame size do not suit, and another's do, is that run's own failure.
     """
     by_dataset: dict[str, dict[tuple, dict[str, Any]]] = {}
-    places = {"data_dir": "data", "cache_dir": None, "download": False}
-    places = {name: further.get(name, default) for name, default in places.items()}
     for run in runs:
-        size = run.settings.get("event_size") or run.settings.get("img_size")
-        offer = {"step": model_step(run.spec), **({"event_size": size} if size else {})}
+        offer = data_offer(run, further)
         by_dataset.setdefault(run.dataset, {})[tuple(offer.values())] = offer
     for dataset, offers in by_dataset.items():
         refused: list[UserError] = []
         for offer in offers.values():
             try:
-                registry.create("dataset", dataset, **places, **offer)
+                registry.create("dataset", dataset, **offer)
                 break
             except UserError as error:
                 refused.append(error)
         else:
             raise UserError(f"no run was begun, for {dataset} can't be used: {refused[0]}")
+
+
+def data_offer(run: Run, further: Mapping[str, Any]) -> dict[str, Any]:
+    """What main.py will offer the run's data set: where its files are and, for frames, how many and how large."""
+    recipe = {} if run.recipe == "none" else read_recipe(run.recipe)
+    chosen = {**recipe, **run.settings, **further}
+    places = {"data_dir": "data", "cache_dir": None, "download": False}
+    size = chosen.get("event_size") or chosen.get("img_size")
+    offer = {name: chosen.get(name, default) for name, default in places.items()}
+    return {**offer, "step": model_step(run.spec), **({"event_size": size} if size else {})}
 
 
 def command(run: Run, output: Path, further: Mapping[str, Any]) -> list[str]:

@@ -23,8 +23,11 @@ from benchmarks.leaderboard import runner
 from benchmarks.leaderboard.__main__ import main
 from benchmarks.leaderboard.status import duration, lines, progress
 from benchmarks.leaderboard.store import Store, this_process
-from benchmarks.leaderboard.suite import Run
+from benchmarks.leaderboard.suite import Run, load_suite, option_words, suite_names
 from benchmarks.leaderboard.table import join_seeds
+from main import resolve
+from st_utils.training import launch
+from st_utils.training.settings import OneLineParser, add_settings
 
 ROOT = Path(__file__).parents[2]
 # a network that learns in seconds, the same with a learning rate of nothing, and one that can't be built
@@ -205,6 +208,17 @@ def test_a_run_on_another_machine_is_shown_as_far_as_is_known(tmp_path):
         store.claim([run.key], "elsewhere:1:2")
         _, line = lines(store.runs(), tmp_path / "r.db.runs")
         assert line.endswith("no epoch has begun yet, or its folder is on another machine; by elsewhere:1")
+
+
+@pytest.mark.parametrize("suite", suite_names())
+def test_data_are_checked_as_the_runs_will_ask_for_them(suite):
+    """By what main.py makes of each run's own command line: another frame size would integrate all events twice."""
+    parser = OneLineParser(allow_abbrev=False)
+    add_settings(parser)
+    further = {"data_dir": "d", "cache_dir": "c", "download": True}
+    for run in {(run.dataset, run.recipe): run for run in load_suite(suite)}.values():
+        settings, _ = resolve(parser.parse([*run.arguments(), *option_words(further)]))
+        assert runner.data_offer(run, further) == launch._offer(settings)
 
 
 @pytest.mark.parametrize("further", [["--data-dir", "nowhere"], ["--data-dir", "nowhere", "--jobs", "2"]])
