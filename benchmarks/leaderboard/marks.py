@@ -50,8 +50,8 @@ def different_settings(runs: Sequence[dict[str, Any]]) -> list[str]:
     """The settings, seed apart, in which runs of one row differ: their recipe was edited between them, say."""
     identities = [(run.get("arguments") or {}).get("identity") for run in runs]
     identities = [each for each in identities if each]
-    names = sorted({name for each in identities for name in each} - {"seed"})
-    return [name for name in names if len({json.dumps(each.get(name)) for each in identities}) > 1]
+    names = set.intersection(*map(set, identities)) - {"seed"} if identities else set()  # an older run says fewer
+    return [name for name in sorted(names) if len({json.dumps(each[name], sort_keys=True) for each in identities}) > 1]
 
 
 def repeated(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
