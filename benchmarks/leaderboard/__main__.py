@@ -7,13 +7,18 @@ import fnmatch
 import shlex
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 import registry
-from benchmarks.leaderboard.runner import MAIN, LocalLauncher, Outcome, RayLauncher, run_suite
+from benchmarks.leaderboard import status
+from benchmarks.leaderboard.ray_launcher import RayLauncher
+from benchmarks.leaderboard.rules import seed_numbers
+from benchmarks.leaderboard.runner import MAIN, Launcher, LocalLauncher, Outcome, run_suite
 from benchmarks.leaderboard.store import Store
 from benchmarks.leaderboard.suite import Run, load_suite, suite_names
 from registry import SpecError
@@ -25,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.leaderboard", description=__doc__)
     commands = parser.add_subparsers(required=True)
     _run_arguments(commands.add_parser("run", help="do what is not done of a suite"))
+    _status_arguments(commands.add_parser("status", help="what runs now and how far it is, what waits, what failed"))
     _report_arguments(commands.add_parser("report", help="make the page, and the table as Markdown and CSV"))
     _reproduce_arguments(commands.add_parser("reproduce", help="the command of a row, and with --run its run"))
     args = parser.parse_args(argv)
@@ -56,6 +62,8 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
         "--add", action="append", default=[], metavar="SPEC", help="a further row, such as one's own part"
     )
     parser.add_argument("--data-dir", help="folder of the data sets' files")
+    parser.add_argument("--cache-dir", help="folder of the frames of event data sets, as main.py's")
+    parser.add_argument("--download", action="store_true", default=None, help="download data that are missing")
     parser.add_argument("--device", help="as main.py's")
     parser.add_argument("--retry", action="store_true", help="do failed runs again")
 
@@ -65,21 +73,20 @@ def run(args: argparse.Namespace) -> int:
     if args.jobs < 1:
         raise UserError(f"--jobs is {args.jobs}: give 1 or more")
     runs = chosen(args)
-    further = [
-        w for name in ("data_dir", "device") if (v := getattr(args, name)) for w in (f"--{name}".replace("_", "-"), v)
-    ]
-    output = Path(f"{args.store}.runs").absolute()
+    further = {n: v for n in ("data_dir", "cache_dir", "download", "device") if (v := getattr(args, n)) is not None}
+    output = _folders(args.store)
     with Store(args.store) as store:
         store.add(Path(args.suite).stem, runs)
         before = {r["key"]: r["status"] for r in store.runs()}
-        launcher = (
-            RayLauncher(output, further, args.ray_address)
-            if args.launcher == "ray"
-            else LocalLauncher(args.jobs, output, further)
-        )
+        if args.launcher == "ray":
+            launcher: Launcher = RayLauncher(output, _absolute(further), args.ray_address)
+        else:
+            launcher = LocalLauncher(args.jobs, output, further)
         done = sum(before[r.key] == "done" for r in runs)
         with tqdm(total=len(runs), initial=done, unit="run", dynamic_ncols=True) as bar:
-            run_suite(store, runs, launcher, args.retry, lambda r, o: _show(bar, r, o))
+            keys = {run.key for run in runs}
+            ended, pulse = partial(_show, bar), partial(_pulse, bar, store, keys, output)
+            run_suite(store, runs, launcher, args.retry, ended, pulse)
         after = {r["key"]: r for r in store.runs()}
     failed = [after[r.key] for r in runs if after[r.key]["status"] == "failed"]
     for each in failed:
@@ -94,7 +101,7 @@ def chosen(args: argparse.Namespace) -> list[Run]:
     for plugin in args.plugin:
         registry.load_plugin(plugin)
     registry.load_entry_points()
-    seeds = _seeds(args.seeds)
+    seeds = None if args.seeds is None else seed_numbers(args.seeds, "--seeds")
     runs = load_suite(args.suite, seeds, plugins=tuple(args.plugin), further=args.add)
     if args.only:
         kept = [r for r in runs if any(fnmatch.fnmatch(n, args.only) for n in (r.spec, r.label or ""))]
@@ -104,17 +111,50 @@ def chosen(args: argparse.Namespace) -> list[Run]:
     return runs
 
 
-def _seeds(text: str | None) -> list[int] | None:
-    try:
-        return None if text is None else [int(word) for word in text.split(",")]
-    except ValueError:
-        raise UserError(f"--seeds is {text!r}: write whole numbers with commas, such as 0,1,2") from None
+def _absolute(further: dict[str, Any]) -> dict[str, Any]:
+    """The same with whole paths, which mean the same in a process that works in another folder."""
+    paths = {n: str(Path(v).absolute()) for n, v in further.items() if n in ("data_dir", "cache_dir") and v != "none"}
+    return {**further, **paths}
+
+
+def _folders(store: str) -> Path:
+    """Where the runs of a store have their folders and logs."""
+    return Path(f"{store}.runs").absolute()
 
 
 def _show(bar: tqdm, run: Run, outcome: Outcome) -> None:
     bar.update(1)
     what = f"failed: {outcome.error}" if outcome.error else f"{outcome.results['summary']['top1']:.2f} %"
     bar.write(f"{run.label or run.spec} on {run.dataset}, seed {run.seed}: {what}")
+
+
+def _pulse(bar: tqdm, store: Store, keys: set[str], output: Path) -> None:
+    """Show beside the bar what runs now; in a log file once a minute."""
+    if sys.stderr.isatty() or time.time() - bar.last_print_t > 60:
+        running = [run for run in store.running() if run["key"] in keys]
+        bar.set_postfix_str("; ".join(f"{status.name(run)}: {status.how_far(run, output)}" for run in running))
+
+
+def _status_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(work=show_status)
+    _store_argument(parser)
+    parser.add_argument("--suite", help="only this suite's runs (default: all)")
+
+
+def show_status(args: argparse.Namespace) -> int:
+    """Print the state of every run that is not done, and how far those that run have come."""
+    _must_exist(args.store)
+    with Store(args.store) as store:
+        print("\n".join(status.lines(_of_suite(store, args.suite), _folders(args.store))))
+    return 0
+
+
+def _of_suite(store: Store, suite: str | None) -> list[dict[str, Any]]:
+    """The runs of a suite, by its name or its file, or all. Raises UserError for a suite that the store has not."""
+    runs = store.runs(suite and Path(suite).stem)
+    if suite and not runs:
+        raise UserError(f"the store has no suite {suite!r}; it has: {', '.join(store.suites()) or 'none'}")
+    return runs
 
 
 def _report_arguments(parser: argparse.ArgumentParser) -> None:
@@ -130,7 +170,7 @@ def report(args: argparse.Namespace) -> int:
 
     _must_exist(args.store)
     with Store(args.store) as store:
-        page = write_report(store.runs(args.suite), Path(args.out))
+        page = write_report(_of_suite(store, args.suite), Path(args.out))
     print(f"page: {page}")
     return 0
 
@@ -150,7 +190,7 @@ def reproduce(args: argparse.Namespace) -> int:
     if not found or len({r["row"] for r in found}) > 1:
         problem = "is the beginning of several rows" if found else "is no row"
         raise UserError(f"{args.row!r} {problem} of {args.store}; the table shows the rows' keys")
-    status = 0
+    worst = 0
     for each in found:
         words = ["python", MAIN.name, *_as_run(each).arguments()]
         summary = each["summary"] or {}
@@ -158,8 +198,8 @@ def reproduce(args: argparse.Namespace) -> int:
             print(f"# commit {summary.get('commit')}, torch {summary.get('torch')}, {summary.get('device')}")
         print(shlex.join(words))
         if args.run:
-            status = max(status, _run_again(each))
-    return status
+            worst = max(worst, _run_again(each))
+    return worst
 
 
 def _as_run(found: dict[str, Any]) -> Run:
@@ -173,11 +213,11 @@ def _run_again(each: dict[str, Any]) -> int:
 
     output = Path("reproduced") / each["key"]
     words = [sys.executable, str(MAIN), *_as_run(each).arguments(), "--output", str(output)]
-    status = subprocess.run(words, check=False).returncode
-    if status == 0:
+    ended = subprocess.run(words, check=False).returncode
+    if ended == 0:
         again, before = results(output)["summary"]["top1"], (each["summary"] or {}).get("top1")
         print(f"top-1 {again:.2f} %" + ("" if before is None else f"; the table has {before:.2f} %"))
-    return status
+    return ended
 
 
 def _must_exist(store: str) -> None:

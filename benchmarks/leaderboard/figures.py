@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import Any
 
 import plotly.graph_objects as go
 
-from benchmarks.leaderboard.table import pareto
+from benchmarks.leaderboard.chance import finite
+from benchmarks.leaderboard.table import NOT_LEARNED, pareto
 
 COSTS = {
     "energy_mj": ("energy an image (mJ, 45 nm operations)", True),
@@ -14,13 +16,16 @@ COSTS = {
     "images_per_second": ("training throughput (images/s)", False),
 }
 
+SYMBOLS = {"measured": "circle", "controls": "x", NOT_LEARNED: "circle-x-open"}
+
 
 def figures(rows: list[dict[str, Any]], published: list[dict[str, Any]]) -> dict[str, str]:
-    """Title -> figure (JSON text): trade-offs, learning curves and firing rates, a set for each data set."""
+    """Title -> figure (JSON text): trade-offs, learning curves and firing rates, a set for each set of test images."""
     found: dict[str, go.Figure] = {}
-    for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        here = [row for row in rows if row["dataset"] == dataset]
-        known = [each for each in published if each["dataset"] == dataset]
+    for dataset in dict.fromkeys(row["board"] for row in rows):
+        here = [row for row in rows if row["board"] == dataset]
+        # rows of only some images are no measure of what was published of all: these stand beside whole data sets
+        known = [each for each in published if each["dataset"] == dataset and all(map(_is_whole, here))]
         for cost, (words, less) in COSTS.items():
             if any(row.get(cost) is not None for row in here):
                 found[f"{dataset}: top-1 against {words}"] = _trade_off(here, known, cost, words, less)
@@ -28,6 +33,10 @@ def figures(rows: list[dict[str, Any]], published: list[dict[str, Any]]) -> dict
         if any(_rates(row) for row in here):
             found[f"{dataset}: firing rates by layer"] = _firing(here)
     return {title: figure.to_json() for title, figure in found.items()}
+
+
+def _is_whole(row: dict[str, Any]) -> bool:
+    return not any(row["settings"].get(name) for name in ("train_images", "test_images"))
 
 
 def _layout(figure: go.Figure, x: str, y: str) -> go.Figure:
@@ -42,10 +51,17 @@ def _layout(figure: go.Figure, x: str, y: str) -> go.Figure:
     )
 
 
+def _kind(row: dict[str, Any]) -> str:
+    if row["learned"] is False:
+        return NOT_LEARNED
+    return "controls" if row["control"] else "measured"
+
+
 def _trade_off(rows: list[dict], published: list[dict], cost: str, words: str, less: bool) -> go.Figure:
     figure = go.Figure()
-    for control in (False, True):
-        points = [row for row in rows if row["control"] == control and row.get(cost) is not None]
+    measured = [row for row in rows if row.get(cost) is not None and row["top1"] is not None]
+    for name, symbol in SYMBOLS.items():
+        points = [row for row in measured if _kind(row) == name]
         if points:
             figure.add_scatter(
                 x=[row[cost] for row in points],
@@ -53,8 +69,8 @@ def _trade_off(rows: list[dict], published: list[dict], cost: str, words: str, l
                 error_y={"type": "data", "array": [row["top1_std"] or 0 for row in points]},
                 text=[row["label"] for row in points],
                 mode="markers",
-                marker={"size": 10, "symbol": "x" if control else "circle"},
-                name="controls" if control else "measured",
+                marker={"size": 10, "symbol": symbol},
+                name=name,
             )
     front = pareto(rows, cost, less)
     figure.add_scatter(
@@ -82,8 +98,8 @@ def _curves(rows: list[dict[str, Any]]) -> go.Figure:
     """Mean over seeds of the top-1 after each epoch."""
     figure = go.Figure()
     for row in rows:
-        curves = [[line["top1"] for line in run["metrics"]] for run in row["runs"] if run["metrics"]]
-        mean = [sum(points) / len(points) for points in zip(*curves, strict=False)]
+        curves = [[finite(line["top1"]) for line in run["metrics"]] for run in row["runs"] if run["metrics"]]
+        mean = [None if None in points else fmean(points) for points in zip(*curves, strict=False)]
         figure.add_scatter(x=list(range(1, len(mean) + 1)), y=mean, mode="lines", name=row["label"])
     return _layout(figure, "epoch", "top-1 (%)")
 

@@ -18,10 +18,30 @@ TEMPLATE = Path(__file__).with_name("page.html.j2")
 COLUMNS: dict[str, tuple[str, str, int | None]] = {
     "label": ("model", "the row's spec builds it again", None),
     "dataset": ("data", "data set", None),
-    "top1": ("top-1 %", "mean over seeds, ± standard deviation", 2),
-    "verdict": ("to the best", "difference in points, or within the spread (Welch, 95 %)", None),
+    "top1": ("top-1 %", "test accuracy after the last epoch, mean over seeds, ± standard deviation", 2),
+    "verdict": (
+        "to the highest",
+        "difference in points to the highest mean, or within the spread (Welch, 95 %); "
+        "best: above all others by more than the spread",
+        None,
+    ),
+    "marks": ("notes", "what to know before believing the row", None),
+    "best_top1": (
+        "best epoch %",
+        "test accuracy of the best epoch, chosen on the test images: it flatters; compare with others who report it",
+        2,
+    ),
+    "best_epoch": ("best epoch", "of each seed", None),
+    "train_top1": (
+        "training top-1 %",
+        "in the last epoch: share of the training images, as augmented, that were classified right while the weights "
+        "changed; of mixed images (mixup, cutmix) against the label with the larger share",
+        2,
+    ),
     "against_random": ("to random attention", "the same model with frozen random attention", None),
-    "seeds": ("seeds", "which were run", None),
+    "seeds": ("seeds", "which are done", None),
+    "test_images": ("test images", "that each seed was tested on", 0),
+    "chance": ("chance %", "always answering the most frequent class of the test images", 2),
     "epochs": ("epochs", "of training", 0),
     "params": ("parameters", "of the model", 0),
     "firing_rate": ("firing rate", "spikes a neuron and step", 3),
@@ -57,7 +77,10 @@ def write_report(runs: list[dict[str, Any]], out: Path) -> Path:
         figures=[(title, json.loads(text)) for title, text in figures(rows, published).items()],
         plotly=get_plotlyjs(),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        machines=sorted({run["summary"].get("device", "?") for row in rows for run in row["runs"]}),
+        machines=_said(rows, "device"),
+        commits=_said(rows, "commit"),
+        versions=_said(rows, "torch"),
+        unfinished=[run for run in runs if run["status"] in ("pending", "running")],
         failed=[run for run in runs if run["status"] == "failed"],
         few=[row["label"] for row in rows if len(row["seeds"]) < 3],
     )
@@ -71,6 +94,11 @@ def write_report(runs: list[dict[str, Any]], out: Path) -> Path:
     return out / "index.html"
 
 
+def _said(rows: list[dict[str, Any]], name: str) -> list[str]:
+    """What the runs' summaries say under a name, each once."""
+    return sorted({str(run["summary"].get(name) or "unknown") for row in rows for run in row["runs"]})
+
+
 def cell(row: dict[str, Any], name: str) -> str:
     """A cell's text; empty where the row has no such figure."""
     value, digits = row.get(name), COLUMNS[name][2]
@@ -79,8 +107,8 @@ def cell(row: dict[str, Any], name: str) -> str:
     if name == "top1":
         spread = row["top1_std"]
         return f"{value:.2f}" + ("" if spread is None else f" ± {spread:.2f}")
-    if name == "seeds":
-        return ", ".join(map(str, value))
+    if isinstance(value, list):
+        return ("; " if name == "marks" else ", ").join(map(str, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value) if digits is None else f"{value:,.{digits}f}"
@@ -100,8 +128,12 @@ def _code(text: str, name: str) -> str:
 def as_csv(rows: list[dict[str, Any]]) -> str:
     """The table with every figure in full."""
     names = ["row", "spec", "label", "dataset", "recipe", "epochs", "top1_std", *MEASURED, "verdict", "against_random"]
+    names += ["learned", "chance", "test_images", "spike_driven", "board"]
+    lists = {"seeds": " ", "best_epoch": " ", "marks": "; "}
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*names, "seeds"], extrasaction="ignore")
+    writer = csv.DictWriter(text, [*names, *lists], extrasaction="ignore")
     writer.writeheader()
-    writer.writerows({**row, "seeds": " ".join(map(str, row["seeds"]))} for row in rows)
+    for row in rows:
+        joined = {name: between.join(map(str, row[name])) for name, between in lists.items()}
+        writer.writerow({**row, **joined})
     return text.getvalue()

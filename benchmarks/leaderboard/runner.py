@@ -1,7 +1,8 @@
 """Carries out the runs of a suite, each as `python main.py` in a process of its own.
 
 A run's folder lies beside the store, in `<store>.runs/`: a run that was killed goes on there from its last whole
-epoch. A run that fails is recorded with its last line and stops no other.
+epoch. A run that fails is recorded with its last line and stops no other; all that it said stays in
+`<store>.runs/<key>.log` until it is run again. Data that can't be read stop the suite before its first run.
 """
 
 from __future__ import annotations
@@ -13,18 +14,22 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
 
+import registry
 from benchmarks.leaderboard.store import Store, this_process
-from benchmarks.leaderboard.suite import Run
+from benchmarks.leaderboard.suite import Run, option_words
 from st_utils.errors import UserError
+from st_utils.training.distributed import device_of
+from st_utils.training.launch import model_step
+from st_utils.training.run_folder import refusal
+from zoo.recipe import read_recipe
 
 MAIN = Path(__file__).parents[2] / "main.py"
 BEAT = 10.0  # seconds between heartbeats
@@ -33,17 +38,21 @@ POLL = 0.2  # seconds between looks at the processes
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its results, or the line that says why it failed."""
+    """How a run ended: its results, or the line that says why it failed; `said` is what its process printed."""
 
     key: str
     results: dict[str, Any] | None
     error: str | None = None
+    said: str = ""
 
 
 class Launcher(Protocol):
     """Where runs are carried out; `slots` at once."""
 
     slots: int
+
+    def check(self, runs: list[Run]) -> None:
+        """Raise UserError where these runs can't have their data or device."""
 
     def start(self, run: Run) -> None: ...
 
@@ -60,9 +69,21 @@ def run_suite(
     launcher: Launcher,
     retry: bool = False,
     progress: Callable[[Run, Outcome], None] = lambda run, outcome: None,
+    pulse: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run what is not done of these runs, until none is left that this process may take."""
+    """Run what is not done of these runs, until none is left that this process may take.
+
+    Args:
+        progress: called when a run has ended.
+        pulse: called every `BEAT` seconds while runs are carried out.
+
+    Raises:
+        UserError: the data or the device of the runs can't be used; then none is begun.
+    """
     owner, by_key = this_process(), {run.key: run for run in runs}
+    closed = ("done",) if retry else ("done", "failed")
+    states = {each["key"]: each["status"] for each in store.runs()}
+    launcher.check([run for run in runs if states[run.key] not in closed])
     open_keys, active, beaten = list(by_key), 0, time.monotonic()
     try:
         while True:
@@ -81,6 +102,7 @@ def run_suite(
                 progress(by_key[outcome.key], outcome)
             if time.monotonic() - beaten > BEAT:
                 store.beat(owner)
+                pulse()
                 beaten = time.monotonic()
     finally:
         launcher.stop()
@@ -93,23 +115,27 @@ class LocalLauncher:
     Args:
         slots: runs at once; they share the machine's cores.
         output: folder of the runs' folders.
-        further: arguments of main.py for every run that change no result, such as --data-dir.
+        further: settings of main.py for every run that change no result, such as data_dir.
     """
 
-    def __init__(self, slots: int, output: Path, further: list[str]):
+    def __init__(self, slots: int, output: Path, further: Mapping[str, Any]):
         self.slots, self.output, self.further = slots, output, further
         self.threads = max(1, (os.cpu_count() or 1) // slots)
         self._running: dict[str, tuple[subprocess.Popen, Any]] = {}
 
+    def check(self, runs: list[Run]) -> None:
+        device_of(self.further.get("device", "auto"))
+        check_data(runs, self.further)
+
     def start(self, run: Run) -> None:
-        log = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the run ends)
+        log = open_log(self.output, run.key)
         process = subprocess.Popen(
             command(run, self.output, self.further),
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env={"OMP_NUM_THREADS": str(self.threads), **os.environ},
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         self._running[run.key] = process, log
 
@@ -123,8 +149,8 @@ class LocalLauncher:
         process, log = self._running.pop(key)
         with log:
             log.seek(0)
-            lines = log.read().decode(errors="replace").replace("\r", "\n").split("\n")
-        return outcome(key, process.returncode, lines, self.output)
+            said = log.read().decode(errors="replace")
+        return with_log(outcome(key, process.returncode, said, self.output), self.output)
 
     def stop(self) -> None:
         for process, log in self._running.values():
@@ -137,7 +163,59 @@ class LocalLauncher:
         self._running.clear()
 
 
-def command(run: Run, output: Path, further: list[str]) -> list[str]:
+def open_log(output: Path, key: str) -> Any:
+    """The file that takes what a run prints, emptied. Raises UserError where it can't be made."""
+    path = log_path(output, key)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w+b")
+    except OSError as error:
+        raise refusal(path, error) from None
+
+
+def log_path(output: Path, key: str) -> Path:
+    return output / f"{key}.log"
+
+
+def with_log(ended: Outcome, output: Path) -> Outcome:
+    """The outcome, a failure's line with the place of its log."""
+    if ended.error is None:
+        return ended
+    return replace(ended, error=f"{ended.error}; all that it said: {log_path(output, ended.key)}")
+
+
+def check_data(runs: list[Run], further: Mapping[str, Any]) -> None:
+    """Read every data set of these runs once, from where the runs would. Raises UserError for one that can't be.
+
+    A data set that one run's time steps or frame size do not suit, and another's do, is that run's own failure.
+    """
+    by_dataset: dict[str, dict[tuple, dict[str, Any]]] = {}
+    for run in runs:
+        offer = data_offer(run, further)
+        by_dataset.setdefault(run.dataset, {})[tuple(offer.values())] = offer
+    for dataset, offers in by_dataset.items():
+        refused: list[UserError] = []
+        for offer in offers.values():
+            try:
+                registry.create("dataset", dataset, **offer)
+                break
+            except UserError as error:
+                refused.append(error)
+        else:
+            raise UserError(f"no run was begun, for {dataset} can't be used: {refused[0]}")
+
+
+def data_offer(run: Run, further: Mapping[str, Any]) -> dict[str, Any]:
+    """What main.py will offer the run's data set: where its files are and, for frames, how many and how large."""
+    recipe = {} if run.recipe == "none" else read_recipe(run.recipe)
+    chosen = {**recipe, **run.settings, **further}
+    places = {"data_dir": "data", "cache_dir": None, "download": False}
+    size = chosen.get("event_size") or chosen.get("img_size")
+    offer = {name: chosen.get(name, default) for name, default in places.items()}
+    return {**offer, "step": model_step(run.spec), **({"event_size": size} if size else {})}
+
+
+def command(run: Run, output: Path, further: Mapping[str, Any]) -> list[str]:
     """The command that does a run, resuming it where it was begun."""
     return [
         sys.executable,
@@ -147,24 +225,24 @@ def command(run: Run, output: Path, further: list[str]) -> list[str]:
         str(output / run.key),
         "--resume",
         "auto",
-        *further,
+        *option_words(further),
     ]
 
 
-def outcome(key: str, status: int, lines: list[str], output: Path) -> Outcome:
-    """What a run's process left behind."""
+def outcome(key: str, status: int, said: str, output: Path) -> Outcome:
+    """What a run's process left behind: its exit status, what it printed, its folder."""
     if status == 0:
         with contextlib.suppress(UserError, OSError, ValueError):
-            return Outcome(key, results(output / key))
-    said = [line.strip() for line in lines if line.strip()]
-    cause = next((line for line in reversed(said) if line.startswith("error:")), said[-1] if said else "no output")
+            return Outcome(key, results(output / key), said=said)
+    lines = [line.strip() for line in said.replace("\r", "\n").split("\n") if line.strip()]
+    cause = next((line for line in reversed(lines) if line.startswith("error:")), lines[-1] if lines else "no output")
     name = signal.Signals(-status).name if status < 0 else f"status {status}"
-    return Outcome(key, None, f"{cause.removeprefix('error: ')} ({name})")
+    return Outcome(key, None, f"{cause.removeprefix('error: ')} ({name})", said)
 
 
 def results(folder: Path) -> dict[str, Any]:
-    """What a finished run's folder says. `folder` holds that one run's folder."""
-    summaries = sorted(folder.glob("*/summary.json"))
+    """What a finished run's folder says. `folder` holds that one run's folder; of several, the last that ended."""
+    summaries = sorted(folder.glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
     if not summaries:
         raise UserError(f"{folder} has no finished run")
     at = summaries[-1].parent
@@ -177,62 +255,7 @@ def results(folder: Path) -> dict[str, Any]:
     }
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A run must not outlive a killed runner, or two processes would work on it (Linux only)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-class RayLauncher:
-    """Runs on a Ray cluster (PyPI: ray), each on `cpus` cores; the results travel back, no folder is shared.
-
-    Args:
-        address: of the cluster; none: what `ray.init` finds, or one on this machine.
-        output: folder of the runs' folders, on every machine.
-    """
-
-    def __init__(self, output: Path, further: list[str], address: str | None = None, cpus: float = 1, gpus: float = 0):
-        try:
-            import ray
-        except ImportError:
-            raise UserError("--launcher ray needs Ray: pip install ray") from None
-        self._ray = ray
-        if not ray.is_initialized():
-            ray.init(address=address, log_to_driver=False)
-        self.slots = max(1, int(ray.cluster_resources().get("CPU", 1) // cpus))
-        self._remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=2)(_on_a_node)
-        self._arguments = str(output.absolute()), further, max(1, int(cpus))
-        self._running: dict[Any, str] = {}
-
-    def start(self, run: Run) -> None:
-        self._running[self._remote.remote(run, *self._arguments)] = run.key
-
-    def ended(self) -> list[Outcome]:
-        done, _ = self._ray.wait(list(self._running), timeout=1.0)
-        return [self._outcome(ref) for ref in done]
-
-    def _outcome(self, ref: Any) -> Outcome:
-        key = self._running.pop(ref)
-        try:
-            return self._ray.get(ref)
-        except self._ray.exceptions.RayError as error:  # a node that was lost, say
-            return Outcome(key, None, f"{type(error).__name__}: {str(error).splitlines()[0]}")
-
-    def stop(self) -> None:
-        for ref in self._running:
-            self._ray.cancel(ref, force=True)
-        self._running.clear()
-
-
-def _on_a_node(run: Run, output: str, further: list[str], threads: int) -> Outcome:
-    """One run in a Ray worker."""
-    done = subprocess.run(
-        command(run, Path(output), further),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-        preexec_fn=_die_with_parent,
-        check=False,
-    )
-    return outcome(run.key, done.returncode, done.stdout.decode(errors="replace").split("\n"), Path(output))

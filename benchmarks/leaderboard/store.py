@@ -158,6 +158,12 @@ class Store:
         found = self._db.execute(query, () if suite is None else (suite,)).fetchall()
         return [_read(row) for row in found]
 
+    def running(self) -> list[dict[str, Any]]:
+        """What identifies the runs that are being carried out, without their results."""
+        names = "key, spec, label, dataset, seed, owner, beat, status"
+        found = self._db.execute(f"SELECT {names} FROM runs WHERE status = 'running'").fetchall()
+        return [dict(row) for row in found]
+
     def suites(self) -> list[str]:
         return [row[0] for row in self._db.execute("SELECT DISTINCT suite FROM members ORDER BY suite")]
 

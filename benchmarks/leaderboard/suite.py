@@ -1,14 +1,15 @@
 """Suites: YAML files that say which runs to compare.
 
     about: one line
-    dataset: digits              # every key but `entries` may stand in an entry too
+    dataset: digits              # this, recipe and settings may stand in an entry too
     recipe: digits               # optional; the model's and data set's own otherwise
     seeds: [0, 1, 2]
-    settings: {epochs: 8}        # further settings of main.py, named as in its --help
+    settings: {epochs: 8}        # further settings of main.py that change a result, named as in its --help
     entries:
       - spikformer                                           # a spec
       - {model: sdt, attention: [sdsa, statten], label: ...} # a list means one run for each of its values
 
+A setting `step` becomes part of the spec, which it would override.
 The parts `attention`, `embedding`, `mlp`, `node`, `surrogate` and `encoder` override those of the spec.
 """
 
@@ -23,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import zoo
+from benchmarks.leaderboard.rules import run_settings, seed_numbers, suite_seeds
 from registry import canonical, entry, nearest, plugin_serves
 from st_utils.errors import UserError
-from st_utils.training.settings import checked, read_yaml
+from st_utils.training.settings import read_yaml
 from zoo.recipe import fill, find_recipe
 
 FOLDER = Path(__file__).parents[1] / "suites"
@@ -73,13 +75,19 @@ class Run:
         words = ["--model", self.spec, "--dataset", self.dataset, "--recipe", self.recipe, "--seed", str(self.seed)]
         for plugin in self.plugins:
             words += ["--plugin", plugin]
-        for name, value in sorted(self.settings.items()):
-            option = name.replace("_", "-")
-            if isinstance(value, bool):
-                words.append(f"--{option}" if value else f"--no-{option}")
-            else:
-                words += [f"--{option}", json.dumps(value) if isinstance(value, (list, tuple)) else str(value)]
-        return words
+        return words + option_words(self.settings)
+
+
+def option_words(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as main.py's command line takes them, by name."""
+    words = []
+    for name, value in sorted(settings.items()):
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [f"--{option}", json.dumps(value) if isinstance(value, (list, tuple)) else str(value)]
+    return words
 
 
 def _digest(identity: Mapping[str, Any]) -> str:
@@ -115,14 +123,17 @@ def load_suite(
         raise UserError(f"unknown suite {name!r}{nearest(name, known)}; suites: {', '.join(known)}, or a file.yml")
     content = read_yaml(path)
     _known(content, SUITE_KEYS, str(path))
-    common = {"settings": content.get("settings", {}), "dataset": content.get("dataset")}
-    common["recipe"] = content.get("recipe")
-    seeds = seeds if seeds is not None else content.get("seeds", [0, 1, 2])
+    common = {"dataset": content.get("dataset"), "recipe": content.get("recipe")}
+    shared = run_settings(content.get("settings"), str(path))
+    seeds = seed_numbers(list(seeds), "seeds") if seeds is not None else suite_seeds(content, path)
+    entries = content.get("entries") or []
+    if not isinstance(entries, list):
+        raise UserError(f"{path}: entries are {entries!r}: write a list, such as [spikformer]")
     runs = {}
-    for written in [*(content.get("entries") or []), *further]:
+    for written in [*entries, *further]:
         for one in _expand(written, str(path)):
             for seed in seeds:
-                run = _run({**common, **one}, common["settings"], seed, plugins, str(path))
+                run = _run({**common, **one}, shared, seed, plugins, str(path))
                 runs.setdefault(run.key, run)
     if not runs:
         raise UserError(f"{path} has no entries")
@@ -156,7 +167,10 @@ def _run(
 ) -> Run:
     if not one.get("dataset"):
         raise UserError(f"{origin}: {one['model']} has no dataset")
-    spec = zoo.override(str(one["model"]), **{part: str(one[part]) for part in PARTS if part in one})
+    settings = {**shared, **run_settings(one.get("settings"), origin)}
+    step = settings.pop("step", None)
+    parts = {part: str(one[part]) for part in PARTS if part in one}
+    spec = zoo.override(str(one["model"]), **parts, **({"step": step} if step is not None else {}))
     model, dataset = entry("model", spec).name, canonical("dataset", str(one["dataset"]))
     recipe, content = find_recipe(model, dataset.name, one.get("recipe"))
     label = one.get("label") or str(canonical("model", spec))
@@ -164,6 +178,5 @@ def _run(
         canonical(kind, fill(kind, each, content.get(kind, {})), keep=content.get(kind, {}))
         for kind, each in (("model", spec), ("dataset", dataset))
     )
-    settings = checked({**shared, **one.get("settings", {})}, origin)
     needed = tuple(plugin for plugin in plugins if plugin_serves(plugin, f"{spec} {dataset}"))
-    return Run(str(spec), str(dataset), recipe, int(seed), settings, needed, label)
+    return Run(str(spec), str(dataset), recipe, seed, settings, needed, label)

@@ -66,6 +66,13 @@ class ArrayImages(Dataset):
         return Image.fromarray(self.images[index]), int(self.targets[index])
 
 
+def labels_of(split: Any) -> np.ndarray:
+    """The labels of a split, int64 `[N]`, or of those of its images that `first_per_class` keeps."""
+    if isinstance(split, Subset):
+        return labels_of(split.dataset)[split.indices]
+    return np.asarray(split.targets, dtype=np.int64)
+
+
 def first_per_class(split: Any, count: int, what: str) -> Subset:
     """The first `count` images of a split, taken in turn from every class, in the split's order.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -43,6 +44,20 @@ class TET(nn.Module):
         steps = logits.shape[0]
         each = self.cross_entropy(logits.flatten(0, 1), labels.repeat(steps, *[1] * (labels.dim() - 1)))
         return (1 - self.lamb) * each + self.lamb * (logits - self.means).square().mean()
+
+
+@torch.no_grad()
+def correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many samples of a batch are classified right, as a number on the logits' device.
+
+    `logits` are `[B, num_classes]`, or `[T, B, num_classes]`, whose mean over the T time steps decides. `labels` are
+    `[B]` class numbers; of `[B, num_classes]` shares of classes, as mixing makes them, the label with the largest
+    share is the right one (either of two that are equal).
+    """
+    predicted = (logits.float().mean(0) if logits.dim() == 3 else logits).argmax(1)
+    if labels.dim() == 1:
+        return (predicted == labels).sum()
+    return (labels.gather(1, predicted[:, None]) == labels.amax(1, keepdim=True)).sum()
 
 
 def build_loss(settings: Settings) -> nn.Module:

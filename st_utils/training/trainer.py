@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from st_utils.analysis import tables
 from st_utils.analysis.profile import EnergyModel, profile
-from st_utils.data import EpochLoader, Share
+from st_utils.data import EpochLoader, Share, labels_of
 from st_utils.data.loader import reseed
 from st_utils.errors import ProcessError, UserError
 from st_utils.packing import packed_spikes
@@ -33,7 +33,7 @@ from st_utils.training import checkpoint, distributed, memory
 from st_utils.training.board import Board
 from st_utils.training.diagnosis import first_not_finite
 from st_utils.training.firing import FiringRates
-from st_utils.training.losses import build_loss
+from st_utils.training.losses import build_loss, correct
 from st_utils.training.optim import build_mixup, build_optimizer, build_schedule
 from st_utils.training.run_folder import RunFolder, environment
 from st_utils.training.settings import Settings
@@ -86,6 +86,7 @@ class Trainer:
         self.requests = StopRequests()
         self.epoch = 0  # epochs that are done
         self.losses: list[float] = []  # of the steps of the next one that are done
+        self.correct: list[int | None] = []  # images that those steps classified right; None: an old checkpoint's
         self.top1 = 0.0  # of the last epoch
         self.best = {"epoch": 0, "top1": -1.0}
         self.firing: dict[str, float] = {}  # by layer, in the last test
@@ -98,6 +99,7 @@ class Trainer:
             "record": self.record,
             "epoch": self.epoch,
             "losses": self.losses,
+            "correct": self.correct,
             "top1": self.top1,
             "best": self.best,
             "seconds": self.seconds,
@@ -118,6 +120,7 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.losses = state["epoch"], state["losses"]
+        self.correct = state.get("correct", [None] * len(self.losses))
         self.top1, self.best = state["top1"], state["best"]
         self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
 
@@ -162,8 +165,9 @@ class Trainer:
         self.model.train()
         clock = time.perf_counter()
         for inputs, labels in self.batches(self.train_loader, epoch, len(self.losses)):
-            loss, asked = self.step(inputs, labels, epoch, len(self.losses) + 1)
+            loss, asked, right = self.step(inputs, labels, epoch, len(self.losses) + 1)
             self.losses.append(loss)
+            self.correct.append(right)
             self.epoch_seconds += time.perf_counter() - clock
             clock = time.perf_counter()
             bar.update(self.settings.batch_size)
@@ -176,30 +180,36 @@ class Trainer:
             "epoch": epoch,
             "lr": self.optimizer.param_groups[0]["lr"],
             "train_loss": float(np.mean(self.losses)),
+            "train_top1": self._train_top1(),
             **tested,
             "images_per_second": steps * self.settings.batch_size / self.epoch_seconds,
             "peak_memory_mib": max(distributed.gathered(memory.peak_mib(self.device))),
             "seconds": self.epoch_seconds,
         }
-        self.epoch, self.top1, self.losses = epoch, tested["top1"], []
+        self.epoch, self.top1, self.losses, self.correct = epoch, tested["top1"], [], []
         self.seconds, self.epoch_seconds = self.seconds + self.epoch_seconds, 0.0
         if self.top1 > self.best["top1"]:
             self.best = {"epoch": epoch, "top1": self.top1}
         return row
 
-    def step(self, inputs: Tensor, labels: Tensor, epoch: int, number: int) -> tuple[float, int]:
-        """One step of the optimiser; returns the loss of the whole batch, and whether a process is to stop."""
-        count, loss = len(self.places), 0.0
+    def step(self, inputs: Tensor, labels: Tensor, epoch: int, number: int) -> tuple[float, int, int]:
+        """One step of the optimiser on a batch, of all processes together.
+
+        Returns its loss, whether a process is to stop, and how many of its images were classified right.
+        """
+        count, loss, right = len(self.places), 0.0, 0
         parts = list(zip(inputs.chunk(count), labels.chunk(count), self.places, strict=True))
         self.optimizer.zero_grad(set_to_none=True)
         for part in parts:
             waits = distributed.world() > 1 and part is not parts[-1]
             syncing = self.parallel.no_sync() if waits else contextlib.nullcontext()
             with syncing, share_of_batch(part[2], self.settings.batch_size):
-                value = self._loss(self.parallel, part, epoch, number) / count
+                value, hits = self._loss(self.parallel, part, epoch, number)
+                value = value / count
                 self.scaler.scale(value).backward()
             loss += value.item()
-        mean, asked = distributed.sums([loss / distributed.world(), self.requests.asked])
+            right += hits.item()
+        mean, asked, right = distributed.sums([loss / distributed.world(), self.requests.asked, right])
         if not math.isfinite(mean):
             raise self._not_finite(mean, parts, epoch, number)
         if self.settings.clip_grad is not None:
@@ -209,10 +219,10 @@ class Trainer:
         self.scaler.update()
         if self.ema:
             self.ema.update(self.model)
-        return mean, int(asked)
+        return mean, int(asked), int(right)
 
-    def _loss(self, model: nn.Module, part: Part, epoch: int, number: int) -> Tensor:
-        """The loss of one micro-batch, the same again if called again."""
+    def _loss(self, model: nn.Module, part: Part, epoch: int, number: int) -> tuple[Tensor, Tensor]:
+        """The loss of one micro-batch and how many of its images are classified right, the same if called again."""
         seed_everything(self.settings.seed, epoch, number)
         inputs, labels, _ = part
         off = self.settings.mixup_off_epoch
@@ -224,11 +234,11 @@ class Trainer:
                 raise UserError(
                     f"the model gives {list(logits.shape)} in training: leave out distill=true, no teacher is here"
                 )
-            return self.loss(logits, labels)
+            return self.loss(logits, labels), correct(logits, labels)
 
     def _not_finite(self, mean: float, parts: list[Part], epoch: int, number: int) -> UserError:
         def run() -> None:
-            losses.extend(self._loss(self.model, part, epoch, number).item() for part in parts)
+            losses.extend(self._loss(self.model, part, epoch, number)[0].item() for part in parts)
 
         losses: list[float] = []
         where = first_not_finite(self.model, run)
@@ -239,6 +249,12 @@ class Trainer:
             f"the loss is {mean} in epoch {epoch}, step {number}{process}: {where}; the checkpoint of the last whole "
             "epoch is kept: lower --lr, or set --clip-grad"
         )
+
+    def _train_top1(self) -> float | None:
+        """Percent of the epoch's images that its steps classified right; None where not all of them were counted."""
+        if None in self.correct:
+            return None
+        return 100 * sum(self.correct) / (len(self.correct) * self.settings.batch_size)
 
     def _stop_if(self, asked: float) -> None:
         if asked:
@@ -325,6 +341,7 @@ class Trainer:
 
     def _summary(self, last: dict[str, Any], costs: dict[str, Any]) -> dict[str, Any]:
         images = len(self.train_loader) * self.settings.batch_size * self.settings.epochs
+        labels = labels_of(self.test_loader.source.samples)
         return {
             **self.record,
             "seed": self.settings.seed,
@@ -333,6 +350,9 @@ class Trainer:
             "top5": last["top5"],
             "best_top1": self.best["top1"],
             "best_epoch": self.best["epoch"],
+            "train_top1": last.get("train_top1"),
+            "test_images": len(labels),
+            "chance": 100 * float(np.bincount(labels).max()) / len(labels),  # always the most frequent class
             "test_loss": last["test_loss"],
             "train_loss": last["train_loss"],
             "params": sum(p.numel() for p in self.model.parameters()),
@@ -365,9 +385,10 @@ def load_weights(model: nn.Module, state: dict[str, Any], weights: str | None = 
 
 
 def _line(row: dict[str, Any], epochs: int) -> str:
-    rate = row["firing_rate"]
+    rate, train = row["firing_rate"], row["train_top1"]
+    training = "" if train is None else f"training {train:6.2f} %  "
     return (
         f"epoch {row['epoch']:>3}/{epochs}  loss {row['train_loss']:.4f}  test {row['test_loss']:.4f}  "
-        f"top1 {row['top1']:6.2f} %  lr {row['lr']:.2e}  {row['images_per_second']:.0f} images/s  "
+        f"top1 {row['top1']:6.2f} %  {training}lr {row['lr']:.2e}  {row['images_per_second']:.0f} images/s  "
         f"{row['peak_memory_mib']:,.0f} MiB" + ("" if rate is None else f"  firing {rate:.3f}")
     )

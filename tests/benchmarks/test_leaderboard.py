@@ -11,15 +11,18 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 
 import registry
 from benchmarks.leaderboard.__main__ import main
 from benchmarks.leaderboard.store import Store, alive, this_process
 from benchmarks.leaderboard.suite import Run, load_suite, suite_names
 from st_utils.errors import UserError
+from st_utils.training.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 TINY = """
@@ -76,12 +79,63 @@ class TestSuites:
             ("dataset: digits\nentry: [spikformer]", "unknown key 'entry'; did you mean 'entries'"),
             ("dataset: digits\nentries: [{attention: ssa}]", "has no model"),
             ("dataset: digits\nsettings: {epoch: 3}\nentries: [spikformer]", "unknown setting 'epoch'"),
+            ("dataset: digits\nsettings: [epochs]\nentries: [spikformer]", "write names and values"),
+            (
+                "dataset: digits\nsettings: {batch-size: 8, batch_size: 9}\nentries: [spikformer]",
+                "twice|more than once",
+            ),
+            ("dataset: digits\nentries: spikformer", "entries are 'spikformer': write a list"),
+            ("dataset: digits\nentries: [{model: sdt, settings: {seed: 3}}]", "seed can't be among a suite's settings"),
         ],
     )
     def test_mistakes_are_one_line(self, tmp_path, text, message):
         path = tmp_path / "bad.yml"
         path.write_text(text)
         with pytest.raises(UserError, match=message):
+            load_suite(str(path))
+
+    @pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)
+    def test_settings_are_what_changes_a_result_and_is_said_nowhere_else(self, tmp_path, setting):
+        """Else three seeds would be one run, or the row would not be what its columns say."""
+        path, value = tmp_path / "suite.yml", {"data_dir": "x"}.get(setting.name, setting.default)
+        value = list(value) if isinstance(value, tuple) else value
+        content = {
+            "dataset": "digits",
+            "seeds": [0, 1, 2],
+            "settings": {setting.name: value},
+            "entries": ["spikformer"],
+        }
+        path.write_text(yaml.safe_dump(content))
+        elsewhere = setting.name in ("model", "dataset", "seed")
+        if (setting.metadata["result"] and not elsewhere) or setting.name in ("workers", "pack_spikes", "recompute"):
+            assert len({run.key for run in load_suite(str(path))}) == 3
+            return
+        with pytest.raises(UserError, match=f"{setting.name} can't be among a suite's settings: ") as caught:
+            load_suite(str(path))
+        assert "\n" not in str(caught.value)
+
+    def test_a_setting_of_time_steps_becomes_part_of_the_spec(self, tmp_path):
+        """Left beside it, main.py would run 2 steps under a row that says 8."""
+        path = tmp_path / "suite.yml"
+        path.write_text("dataset: digits\nseeds: [0]\nsettings: {step: 2}\nentries: ['spikformer(step=8)']")
+        (run,) = load_suite(str(path))
+        assert "step=2" in run.spec
+        assert "--step" not in run.arguments()
+        assert "step=2" in run.label
+
+    @pytest.mark.parametrize("seeds", ["012", "'012'", "'1'", "1.5", "1.0", "true", "-1", "1_0", "0x10", "1:30", "null",
+                                       "[0]", "9223372036854775808", "1, 0, 1"])  # fmt: skip
+    def test_odd_and_repeated_seeds(self, tmp_path, seeds):
+        path = tmp_path / "suite.yml"
+        path.write_text(f"dataset: digits\nseeds: [{seeds}]\nentries: [spikformer]")
+        with pytest.raises(UserError, match="is no seed|is not a seed|is there more than once"):
+            load_suite(str(path))
+
+    @pytest.mark.parametrize("seeds", ["3", "[]", "0 1", "{0: 1}", "null"])
+    def test_seeds_are_a_list(self, tmp_path, seeds):
+        path = tmp_path / "suite.yml"
+        path.write_text(f"dataset: digits\nseeds: {seeds}\nentries: [spikformer]")
+        with pytest.raises(UserError, match="seeds|is not a seed"):
             load_suite(str(path))
 
     def test_a_run_says_its_command(self):
@@ -245,7 +299,12 @@ class TestRuns:
             (["run", "--suite", "smok"], "unknown suite 'smok'; did you mean 'smoke'"),
             (["run", "--suite", "smoke", "--only", "zzz"], "--only 'zzz' matches none of"),
             (["run", "--suite", "smoke", "--seeds", "1;2"], "write whole numbers with commas"),
+            (["run", "--suite", "smoke", "--seeds", "0,012"], "'012' is not a seed"),
+            (["run", "--suite", "smoke", "--seeds", "0,1,0"], "seed 0 is there more than once"),
+            (["run", "--suite", "smoke", "--seeds", "-1"], "'-1' is not a seed"),
+            (["run", "--suite", "smoke", "--seeds", ""], "'' is not a seed"),
             (["run", "--suite", "smoke", "--jobs", "0"], "give 1 or more"),
+            (["status", "--store", "nowhere.db"], "no store at nowhere.db"),
             (["report", "--store", "nowhere.db"], "no store at nowhere.db"),
         ],
     )

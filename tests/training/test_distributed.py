@@ -86,6 +86,7 @@ def test_two_processes_give_the_losses_of_one(tmp_path, monkeypatch, precision, 
     assert (two["processes"], one["processes"]) == (2, 1)
     if precision == "float64":
         assert two["top1"] == one["top1"]
+        assert two["train_top1"] == one["train_top1"], "counts of all processes, not of the first"
         assert two["test_loss"] == pytest.approx(one["test_loss"], abs=1e-6)  # testing takes float32 logits
         assert two["firing_rate"] == pytest.approx(one["firing_rate"], abs=1e-9)
 

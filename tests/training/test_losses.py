@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from st_utils.errors import UserError
-from st_utils.training.losses import TET, CrossEntropy
+from st_utils.training.losses import TET, CrossEntropy, correct
 
 LOGITS = torch.tensor([[[0.0, 0.0], [math.log(3), 0.0]], [[0.0, math.log(7)], [0.0, 0.0]]], dtype=torch.float64)
 LABELS = torch.tensor([1, 0])
@@ -61,6 +61,20 @@ def test_tet_is_the_mean_over_steps_of_the_papers_formula(lamb, soft):
 def test_tet_differs_from_the_loss_of_the_mean():
     mean = CrossEntropy()(LOGITS.mean(0), LABELS)
     assert TET(CrossEntropy(), lamb=0.0)(LOGITS, LABELS) > mean + 1e-3  # Jensen
+
+
+def test_correct_by_hand():
+    logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [0.0, 1.0, 5.0], [1.0, 0.0, 0.5]])
+    assert correct(logits, torch.tensor([0, 1, 1, 2])) == 2
+    shares = torch.tensor([[0.6, 0.4, 0.0], [0.7, 0.3, 0.0], [0.5, 0.0, 0.5], [0.0, 0.5, 0.5]])
+    assert correct(logits, shares) == 2, "the larger share; either of two equal ones; neither"
+
+
+def test_the_mean_over_steps_decides_in_tet():
+    """Two of three steps say class 0, their mean says class 1."""
+    steps = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]], [[0.0, 9.0]]])
+    assert correct(steps, torch.tensor([1])) == 1
+    assert correct(steps, torch.tensor([0])) == 0
 
 
 @pytest.mark.parametrize("build", [lambda: CrossEntropy(1.0), lambda: TET(CrossEntropy(), lamb=1.5)])

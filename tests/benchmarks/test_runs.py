@@ -1,0 +1,257 @@
+"""Real runs through the leaderboard's command line: one suite, whose results all tests here share."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy import stats
+from sklearn.datasets import load_digits
+from tqdm import tqdm
+
+import benchmarks.leaderboard.__main__ as command_line
+from benchmarks.leaderboard import runner
+from benchmarks.leaderboard.__main__ import main
+from benchmarks.leaderboard.status import duration, lines, progress
+from benchmarks.leaderboard.store import Store, this_process
+from benchmarks.leaderboard.suite import Run, load_suite, option_words, suite_names
+from benchmarks.leaderboard.table import join_seeds
+from main import resolve
+from st_utils.training import launch
+from st_utils.training.settings import OneLineParser, add_settings
+
+ROOT = Path(__file__).parents[2]
+# a network that learns in seconds, the same with a learning rate of nothing, and one that can't be built
+SUITE = """
+dataset: digits
+recipe: none
+seeds: [0, 1]
+settings: {epochs: 2, train_images: 1000, test_images: 200, batch_size: 50, lr: 1e-2, img_size: 28}
+entries:
+  - {label: learns, model: "csnn(step=2)"}
+  - {label: dead, model: "csnn(step=2)", settings: {lr: 1e-12, min_lr: 1e-12, epochs: 1}}
+  - {label: wrong, model: "spikformer(embed_dim=12, num_heads=2)"}
+"""
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> dict[str, Any]:
+    """The suite, run by two at a time: its folder, store, and what the runner said."""
+    folder = tmp_path_factory.mktemp("suite")
+    suite, store = folder / "mine.yml", folder / "r.db"
+    suite.write_text(SUITE)
+    words = ["run", "--suite", str(suite), "--store", str(store), "--jobs", "2"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.leaderboard", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert main(["report", "--store", str(store), "--out", str(folder / "out")]) == 0
+    with Store(store) as opened:
+        runs = opened.runs()
+    return {"folder": folder, "store": store, "words": words, "said": ended, "runs": runs}
+
+
+def test_what_did_not_learn_is_said_of_real_runs(done):
+    rows = {row["label"]: row for row in join_seeds(done["runs"])}
+    assert set(rows) == {"learns", "dead"}
+    learns, dead = rows["learns"], rows["dead"]
+    assert (learns["learned"], dead["learned"]) == (True, False)
+    assert dead["verdict"] == "did not learn"
+    assert dead["spike_driven"] is None
+    for row in rows.values():
+        for run in row["runs"]:
+            right = round(run["summary"]["top1"] * 2)
+            p = stats.binomtest(right, 200, 20 / 200, alternative="greater").pvalue
+            assert (p < 0.01) == row["learned"], "each seed alone says what both together say"
+    page = (done["folder"] / "out" / "index.html").read_text()
+    assert page.count('<tr class="chance"') == 1
+
+
+def test_guessing_is_judged_by_the_labels_of_the_test_images(done):
+    """Of 200 test images, the first of each class in turn, 20 are of each class."""
+    assert min(sum(load_digits().target == c) for c in range(10)) > 100
+    for run in done["runs"]:
+        if run["status"] == "done":
+            assert (run["summary"]["test_images"], run["summary"]["chance"]) == (200, pytest.approx(10.0))
+
+
+def test_training_and_test_accuracy_last_and_best_are_in_the_table(done):
+    with (done["folder"] / "out" / "table.csv").open() as file:
+        (line,) = (line for line in csv.DictReader(file) if line["label"] == "learns")
+    curves = [run["metrics"] for run in done["runs"] if run["label"] == "learns"]
+    mean = {name: sum(curve[-1][name] for curve in curves) / 2 for name in ("top1", "train_top1")}
+    assert float(line["top1"]) == pytest.approx(mean["top1"])
+    assert float(line["train_top1"]) == pytest.approx(mean["train_top1"])
+    best = [max(row["top1"] for row in curve) for curve in curves]
+    assert float(line["best_top1"]) == pytest.approx(sum(best) / 2)
+    epochs = [next(row["epoch"] for row in c if row["top1"] == top) for c, top in zip(curves, best, strict=True)]
+    assert line["best_epoch"] == " ".join(map(str, epochs))
+    assert 0 < mean["train_top1"] < 100
+
+
+def test_a_failed_runs_log_stays_and_is_replaced(done, monkeypatch):
+    failed = [run for run in done["runs"] if run["status"] == "failed"]
+    assert [run["seed"] for run in failed] == [0, 1]
+    for run in failed:
+        log = done["folder"] / "r.db.runs" / f"{run['key']}.log"
+        assert str(log) in run["error"]
+        assert str(log) in done["said"].stderr
+        assert log.read_text().count("error: ") == 1
+        assert "embed_dim must be a multiple of 8, not 12" in log.read_text()
+        log.write_text("of a run before\n" * 3)
+    shown = []
+    monkeypatch.setattr(runner, "BEAT", 0)
+    monkeypatch.setattr(command_line, "_pulse", lambda bar, store, *_: shown.append(len(store.running())))
+    assert main([*done["words"], "--retry", "--only", "wrong", "--seeds", "0"]) == 1
+    assert 1 in shown, "while it ran, the bar was told so"
+    log = done["folder"] / "r.db.runs" / f"{failed[0]['key']}.log"
+    assert log.read_text().count("error: ") == 1
+    assert "before" not in log.read_text()
+
+
+def test_status_of_what_ended(done, capsys):
+    assert main(["status", "--store", str(done["store"])]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "6 runs: 4 done, 0 running, 0 lost, 0 queued, 2 failed"
+    assert len(said) == 3
+    assert said[1].startswith("failed   wrong on digits, seed 0: embed_dim must be a multiple of 8")
+    assert main(["status", "--store", str(done["store"]), "--suite", "other"]) == 2
+    assert "the store has no suite 'other'; it has: mine" in capsys.readouterr().err
+
+
+def test_status_of_what_runs_and_of_what_was_lost(tmp_path, capsys):
+    """A runner with one run under way and one queued; then it is killed."""
+    suite, store = tmp_path / "long.yml", tmp_path / "r.db"
+    suite.write_text(SUITE.split("entries:")[0].replace("epochs: 2", "epochs: 900") + 'entries: ["csnn(step=2)"]\n')
+    words = [sys.executable, "-m", "benchmarks.leaderboard", "run", "--suite", str(suite), "--store", str(store)]
+    started = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 120
+        while not any(p.read_bytes().count(b"\n") > 1 for p in tmp_path.glob("r.db.runs/*/*/metrics.jsonl")):
+            assert started.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert main(["status", "--store", str(store)]) == 0
+        first, running, queued = capsys.readouterr().out.splitlines()
+    finally:
+        started.send_signal(signal.SIGKILL)
+        started.wait()
+    assert first == "2 runs: 0 done, 1 running, 0 lost, 1 queued, 0 failed"
+    assert running.startswith("running  csnn(step=2) on digits, seed 0: epoch ")
+    epoch = int(running.split("epoch ")[1].split(" of 900 done, top-1 ")[0])
+    assert epoch >= 2
+    assert " left; by " in running
+    (metrics,) = tmp_path.glob("r.db.runs/*/*/metrics.jsonl")
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    assert f"top-1 {rows[epoch - 1]['top1']:.2f} %" in running
+    assert queued == "queued   csnn(step=2) on digits, seed 1"
+    assert main(["status", "--store", str(store)]) == 0
+    first, lost, _ = capsys.readouterr().out.splitlines()
+    assert first == "2 runs: 0 done, 0 running, 1 lost, 1 queued, 0 failed"
+    assert lost.startswith("lost     csnn(step=2) on digits, seed 0: epoch ")
+    assert lost.endswith("its runner is dead, the next `run` takes it up")
+
+
+def test_time_left_by_hand(tmp_path):
+    """Ten epochs of 2 s of training each, every 3 s with their tests; resumed after the sixth; 5 s after the tenth."""
+    folder = tmp_path / "key" / "run"
+    folder.mkdir(parents=True)
+    args, metrics, now = folder / "args.yml", folder / "metrics.jsonl", time.time()
+    args.write_text("epochs: 30\nidentity: {}\ncreated: '2020'\n")
+    metrics.write_text("".join(json.dumps({"epoch": e, "top1": 9.0 + e, "seconds": 2.0}) + "\n" for e in range(1, 11)))
+    for path, when in ((args, now - 16.5), (metrics, now - 5)):
+        os.utime(path, (when, when))
+    found = progress(tmp_path / "key")
+    assert (found.epoch, found.epochs, found.top1) == (10, 30, 19.0)
+    # 11.5 s hold five trainings of 2 s, that of the sixth epoch among them
+    assert found.seconds_left == pytest.approx(20 * 11.5 / 5 - 5, abs=1)
+    assert progress(tmp_path / "nothing") is None
+
+
+def test_the_bar_shows_what_runs_now(tmp_path, monkeypatch):
+    """In a log file no more than once a minute."""
+    run, output = Run("csnn", "digits", "none", 0), tmp_path / "r.db.runs"
+    folder = output / run.key / "run"
+    folder.mkdir(parents=True)
+    (folder / "args.yml").write_text("epochs: 3\nidentity: {}\ncreated: '2020'\n")
+    (folder / "metrics.jsonl").write_text('{"epoch": 1, "top1": 51.25, "seconds": 1.0}\n')
+    written = io.StringIO()
+    with Store(tmp_path / "r.db") as store, tqdm(total=1, file=written) as bar:
+        store.add("suite", [run])
+        store.claim([run.key], this_process())
+        command_line._pulse(bar, store, {run.key}, output)
+        assert "top-1" not in written.getvalue(), "the bar has just been drawn"
+        bar.last_print_t -= 61
+        command_line._pulse(bar, store, {run.key}, output)
+    assert "csnn on digits, seed 0: epoch 1 of 3 done, top-1 51.25 %, about" in written.getvalue()
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(42.4, "42 s"), (310, "5 min 10 s"), (12_000, "3 h 20 min"),
+                                               (187_200, "2 d 4 h")])  # fmt: skip
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_run_on_another_machine_is_shown_as_far_as_is_known(tmp_path):
+    with Store(tmp_path / "r.db") as store:
+        run = Run("csnn", "digits", "none", 0)
+        store.add("suite", [run])
+        store.claim([run.key], "elsewhere:1:2")
+        _, line = lines(store.runs(), tmp_path / "r.db.runs")
+        assert line.endswith("no epoch has begun yet, or its folder is on another machine; by elsewhere:1")
+
+
+@pytest.mark.parametrize("suite", suite_names())
+def test_data_are_checked_as_the_runs_will_ask_for_them(suite):
+    """By what main.py makes of each run's own command line: another frame size would integrate all events twice."""
+    parser = OneLineParser(allow_abbrev=False)
+    add_settings(parser)
+    further = {"data_dir": "d", "cache_dir": "c", "download": True}
+    for run in {(run.dataset, run.recipe): run for run in load_suite(suite)}.values():
+        settings, _ = resolve(parser.parse([*run.arguments(), *option_words(further)]))
+        assert runner.data_offer(run, further) == launch._offer(settings)
+
+
+@pytest.mark.parametrize("further", [["--data-dir", "nowhere"], ["--data-dir", "nowhere", "--jobs", "2"]])
+def test_a_wrong_data_dir_is_said_once_before_the_first_run(tmp_path, monkeypatch, capsys, further):
+    monkeypatch.chdir(tmp_path)
+    Path("two.yml").write_text("dataset: cifar10\nseeds: [0, 1]\nentries: [spikformer, sdt]\n")
+    assert main(["run", "--suite", "two.yml", "--store", "r.db", *further]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if "run/s" not in line and line.strip("\r ")]
+    assert len(said) == 1
+    assert said[0].startswith("error: no run was begun, for cifar10 can't be used: ")
+    assert "nowhere" in said[0]
+    with Store("r.db") as store:
+        assert {(run["status"], run["attempts"]) for run in store.runs()} == {("pending", 0)}
+    assert not list(Path().glob("r.db.runs/*"))
+
+
+def test_a_wrong_device_is_said_once_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("one.yml").write_text("dataset: digits\nseeds: [0]\nentries: [spikformer]\n")
+    assert main(["run", "--suite", "one.yml", "--store", "r.db", "--device", "99"]) == 2
+    assert "error: --device 99" in capsys.readouterr().err
+    with Store("r.db") as store:
+        assert [run["attempts"] for run in store.runs()] == [0]
+
+
+def test_data_that_no_run_needs_are_not_read(tmp_path, monkeypatch):
+    """All runs are done: the same command ends at once, wherever the data may be now."""
+    monkeypatch.chdir(tmp_path)
+    Path("one.yml").write_text("dataset: cifar10\nseeds: [0]\nentries: [spikformer]\n")
+    words = ["run", "--suite", "one.yml", "--store", "r.db", "--data-dir", "nowhere"]
+    assert main(words) == 2
+    with Store("r.db") as store:
+        (run,) = store.runs()
+        store.claim([run["key"]], this_process())
+        store.finish(run["key"], this_process(), {"summary": {"top1": 90.0}})
+    assert main(words) == 0
