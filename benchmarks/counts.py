@@ -4,11 +4,12 @@
 
 Untrained models at published sizes, their norms settled on one batch so that they fire as in training. Per image:
 
-    dense          multiply-accumulates of all products without regard to zeros: ours, torch's FlopCounterMode (half
-                   its operations), and by hand from the shapes that the layers and the attentions' products saw
-    accumulations  ours, with the additions over spikes and the fused neurons allowed and forbidden outside of the
-                   count; SpikingJelly's SynOpCounter and MACCounter on the same pass. Theirs takes a tensor of
-                   integers for real numbers, so ours is told for layers that see spikes alone, too.
+    dense    multiply-accumulates of all products without regard to zeros: ours, those of torch's FlopCounterMode (half
+             its operations), and of the layers with weights by hand, from the shapes of their outputs
+    acs      accumulations: ours, with the additions over spikes and the fused neurons there and not there (`off`)
+    synops   those of products that spikes alone enter, ours and SpikingJelly's SynOpCounter; apart, of convolutions.
+             Of a product of two signals theirs looks at whole tensors, ours at each matrix: where one holds sums of
+             spikes that happen to be 0 or 1 in a head, ours is less by what meets its zeros
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import zoo
 from benchmarks.firing import settle
 from benchmarks.result import publish
 from st_utils.analysis.operations import OperationCounter
+from st_utils.analysis.profile import profile
 from st_utils.kernels import op, sparse_conv
 from st_utils.training.run_folder import environment
 
@@ -41,19 +43,21 @@ def prepared(spec: str, shape: tuple[int, ...]) -> nn.Module:
     return settle(zoo.create_model(spec, **side), torch.rand(8, *shape)).eval()
 
 
-@torch.no_grad()
 def counted(model: nn.Module, x: Tensor) -> dict[str, float]:
     """Ours, per image."""
+    layers = [layer for layer in profile(model, x, rounds=0)["layers"] if layer["kind"] != "node"]
+    sums = {name: sum(layer[name] for layer in layers) for name in ("acs", "macs", "dense")}
+    return sums | {"convolutions": sum(layer["kind"] == "convolution" for layer in layers)}
+
+
+@torch.no_grad()
+def of_spikes_alone(model: nn.Module, x: Tensor) -> dict[str, float]:
+    """Ours, of layers and products that spikes alone enter, per image."""
     with OperationCounter(model) as counter:
         model(x)
-    found = counter.layers.values()
-    spikes = [layer.acs for layer in found if layer.inputs in ("silent", "binary")]
-    sums = {"acs": sum(layer.acs for layer in found), "spike_acs": sum(spikes)}
-    sums |= {name: sum(getattr(layer, name) for layer in found) for name in ("macs", "dense")}
-    return {
-        **{name: value / len(x) for name, value in sums.items()},
-        "convolutions": sum(layer.operation == "convolution" for layer in found),
-    }
+    spiking = [found for found in counter.layers.values() if found.inputs in ("silent", "binary")]
+    convolved = [found.acs for found in spiking if found.operation == "convolution"]
+    return {"synops": sum(found.acs for found in spiking) / len(x), "conv_synops": sum(convolved) / len(x)}
 
 
 @torch.no_grad()
@@ -79,8 +83,8 @@ def row(spec: str, model: nn.Module, x: Tensor) -> dict:
     """All counts for one model and batch."""
     ours = counted(model, x)
     with (
-        mock.patch.object(sparse_conv, "_available", lambda: False),
-        mock.patch.object(op, "_available", lambda _: False),
+        mock.patch.object(sparse_conv, "_available", return_value=False),
+        mock.patch.object(op, "_available", return_value=False),
     ):
         op._check.cache_clear()
         off = counted(model, x)
@@ -97,7 +101,9 @@ def row(spec: str, model: nn.Module, x: Tensor) -> dict:
         **ours,
         "off": off,
         "same_off": ours == off,
+        **of_spikes_alone(model, x),
         "spikingjelly_synops": theirs.get_total() / len(x),
+        "spikingjelly_conv_synops": theirs.records["Global"][torch.ops.aten.convolution.default] / len(x),
         "flop_counter_dense": flops.get_total_flops() / 2 / len(x),
         "layers_by_hand": hand,
         "convolutions_that_ran": convolutions,
