@@ -31,15 +31,18 @@ from st_utils.packing import packed_spikes
 from st_utils.per_sample import share_of_batch
 from st_utils.training import checkpoint, distributed, memory
 from st_utils.training.board import Board
-from st_utils.training.diagnosis import first_not_finite
+from st_utils.training.diagnosis import refuse_to_keep, why_step_stopped, why_test_stopped
+from st_utils.training.finite import OTHER_CHECKPOINT, Watch, clip_gradients, refuse_not_finite
 from st_utils.training.firing import FiringRates
 from st_utils.training.losses import build_loss
 from st_utils.training.optim import build_mixup, build_optimizer, build_schedule
+from st_utils.training.parameter_groups import load_optimizer
 from st_utils.training.run_folder import RunFolder, environment
 from st_utils.training.settings import Settings
 from st_utils.training.signals import Stopped, StopRequests
 
 PROFILED = 32  # images that operations and energy are counted on
+SKIPS = 20  # steps in a row that fp16's scaler may leave out: from 65,536 it halves its scale to 1 / 16 meanwhile
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Part = tuple[Tensor, Tensor, Tensor]  # a micro-batch: images, labels, their places in the step's batch
 
@@ -83,6 +86,8 @@ class Trainer:
         self.loss = build_loss(settings)
         self.ema = ModelEmaV2(model, settings.ema) if settings.ema else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.amp == "fp16")
+        self.skipped = 0  # steps in a row, up to now, that the scaler skipped
+        self.watch = Watch(model)
         self.requests = StopRequests()
         self.epoch = 0  # epochs that are done
         self.losses: list[float] = []  # of the steps of the next one that are done
@@ -107,16 +112,18 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "skipped": self.skipped,
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a `state()`. Raises UserError when it is another model's."""
+        """Go on from a `state()`. Raises UserError when it is another model's, or not finite."""
         load_weights(self.model, state, weights="model")
         if self.ema:
-            self.ema.module.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+            load_weights(self.ema.module, state, weights="ema")
+        load_optimizer(self.optimizer, state["optimizer"], self.model)
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
+        self.skipped = state.get("skipped", 0)  # checkpoints of before it was counted have none
         self.epoch, self.losses = state["epoch"], state["losses"]
         self.top1, self.best = state["top1"], state["best"]
         self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
@@ -171,6 +178,7 @@ class Trainer:
             self._stop_if(asked)
         for module in (self.model, self.ema.module) if self.ema else (self.model,):
             distributed.average_buffers(module)
+        refuse_to_keep(self)
         tested = self.test()
         row = {
             "epoch": epoch,
@@ -189,7 +197,7 @@ class Trainer:
 
     def step(self, inputs: Tensor, labels: Tensor, epoch: int, number: int) -> tuple[float, int]:
         """One step of the optimiser; returns the loss of the whole batch, and whether a process is to stop."""
-        count, loss = len(self.places), 0.0
+        count, losses = len(self.places), []
         parts = list(zip(inputs.chunk(count), labels.chunk(count), self.places, strict=True))
         self.optimizer.zero_grad(set_to_none=True)
         for part in parts:
@@ -198,14 +206,19 @@ class Trainer:
             with syncing, share_of_batch(part[2], self.settings.batch_size):
                 value = self._loss(self.parallel, part, epoch, number) / count
                 self.scaler.scale(value).backward()
-            loss += value.item()
-        mean, asked = distributed.sums([loss / distributed.world(), self.requests.asked])
-        if not math.isfinite(mean):
-            raise self._not_finite(mean, parts, epoch, number)
-        if self.settings.clip_grad is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad)
-        self.scaler.step(self.optimizer)
+            losses.append(value.detach())
+        self.scaler.unscale_(self.optimizer)
+        loss, norm, bad = self.watch.look(losses)
+        counts = self.requests.asked, bad == "weights", bad == "gradients"
+        mean, asked, bad_weights, bad_gradients = distributed.sums([loss / distributed.world(), *counts])
+        self.skipped = self.skipped + 1 if bad_gradients else 0
+        out_of_skips = bad_gradients and (not self.scaler.is_enabled() or self.skipped >= SKIPS)
+        if not math.isfinite(mean) or bad_weights or out_of_skips:
+            raise why_step_stopped(self, mean, parts, epoch, number)
+        if not bad_gradients:  # else the scaler's update, below, halves its scale
+            if self.settings.clip_grad is not None:
+                clip_gradients(self.watch.gradients().values(), self.settings.clip_grad, norm)
+            self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.ema:
             self.ema.update(self.model)
@@ -225,20 +238,6 @@ class Trainer:
                     f"the model gives {list(logits.shape)} in training: leave out distill=true, no teacher is here"
                 )
             return self.loss(logits, labels)
-
-    def _not_finite(self, mean: float, parts: list[Part], epoch: int, number: int) -> UserError:
-        def run() -> None:
-            losses.extend(self._loss(self.model, part, epoch, number).item() for part in parts)
-
-        losses: list[float] = []
-        where = first_not_finite(self.model, run)
-        found = distributed.gathered((math.isfinite(sum(losses)), self.rank, where))
-        _, rank, where = min(found)  # processes whose loss is not finite come first
-        process = f" on process {rank}" if distributed.world() > 1 else ""
-        return UserError(
-            f"the loss is {mean} in epoch {epoch}, step {number}{process}: {where}; the checkpoint of the last whole "
-            "epoch is kept: lower --lr, or set --clip-grad"
-        )
 
     def _stop_if(self, asked: float) -> None:
         if asked:
@@ -270,6 +269,8 @@ class Trainer:
             rates.add_other_processes()
         self.firing = rates.by_layer()
         loss, top1, top5, count = distributed.sums(totals)
+        if not math.isfinite(loss):
+            raise why_test_stopped(self, model, loss / count)
         return {
             "test_loss": loss / count,
             "top1": 100 * top1 / count,
@@ -307,6 +308,7 @@ class Trainer:
     def _save(self, folder: RunFolder | None) -> None:
         if self.losses:  # within an epoch; at its end they are averaged already
             distributed.average_buffers(self.model)
+            refuse_to_keep(self)
         if folder:
             state = self.state()
             if self.best["epoch"] == self.epoch and not self.losses:
@@ -350,9 +352,13 @@ def compiled(model: nn.Module) -> nn.Module:
 
 
 def load_weights(model: nn.Module, state: dict[str, Any], weights: str | None = None) -> None:
-    """Load a checkpoint's weights (the moving average where it has one, unless `weights` says which)."""
+    """Load a checkpoint's weights (the moving average where it has one, unless `weights` says which).
+
+    Raises UserError when they are another model's, or hold inf or nan; the model is then unchanged.
+    """
     weights = weights or ("ema" if state.get("ema") else "model")
     try:
+        refuse_not_finite(state[weights], model, "the checkpoint's weights", OTHER_CHECKPOINT)
         model.load_state_dict(state[weights])
     except (KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
