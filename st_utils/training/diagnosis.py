@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from st_utils.training.trainer import Part, Trainer
 
 FINITE = "every layer's output is finite, so the loss itself overflows"
-KEPT = "the checkpoint of the last whole epoch is kept"
 
 
 def why_step_stopped(trainer: Trainer, mean: float, parts: list[Part], epoch: int, number: int) -> UserError:
@@ -45,7 +44,7 @@ def why_step_stopped(trainer: Trainer, mean: float, parts: list[Part], epoch: in
         process, where = _first_of_all(not math.isfinite(sum(losses)), where)
         what, advice = f"the loss is {mean}", "lower --lr, or set --clip-grad"
     elif any(distributed.gathered(bool(weights))):
-        process, where = _first_of_all(bool(weights), f"{listed(weights)} is inf or nan" if weights else "")
+        process, where = _first_of_all(bool(weights), listed(weights) if weights else "")
         what, advice = "the weights are not finite", "lower --lr, or set --clip-grad"
     else:
         process, where = _first_of_all(*first_bad_gradient(trainer.model, backward, gradients))
@@ -53,7 +52,7 @@ def why_step_stopped(trainer: Trainer, mean: float, parts: list[Part], epoch: in
         if trainer.scaler.is_enabled():
             what += f" in {trainer.skipped} steps in a row, at a loss scale of {trainer.scaler.get_scale():g} now,"
             advice = "use --amp bf16 or none, or lower --lr"
-    return UserError(f"{what} in epoch {epoch}, step {number}{process}: {where}; {KEPT}: {advice}")
+    return UserError(f"{what} in epoch {epoch}, step {number}{process}: {where}; {_kept(trainer)}: {advice}")
 
 
 @torch.no_grad()
@@ -68,7 +67,7 @@ def why_test_stopped(trainer: Trainer, model: nn.Module, loss: float) -> UserErr
 
     where = first_not_finite(model, forward)
     process, where = _first_of_all(where != FINITE, where)
-    return UserError(f"the test's loss is {loss}{process}: {where}; {KEPT}: lower --lr, or use --amp none")
+    return UserError(f"the test's loss is {loss}{process}: {where}; {_kept(trainer)}: lower --lr, or use --amp none")
 
 
 def refuse_to_keep(trainer: Trainer) -> None:
@@ -78,9 +77,15 @@ def refuse_to_keep(trainer: Trainer) -> None:
     kept = weights | {f"the moving average's {name}": average[name] for name in weights if name in average}
     bad = not_finite(kept | named_state(trainer.optimizer.state_dict()))
     if any(distributed.gathered(bool(bad))):
-        process, where = _first_of_all(bool(bad), f"{listed(bad)} is inf or nan" if bad else "")
+        process, where = _first_of_all(bool(bad), listed(bad) if bad else "")
         place = f"after step {len(trainer.losses)} of epoch {trainer.epoch + 1}"
-        raise UserError(f"nothing is written {place}{process}: {where}; {KEPT}: lower --lr, or set --clip-grad")
+        raise UserError(
+            f"nothing is written {place}{process}: {where}; {_kept(trainer)}: lower --lr, or set --clip-grad"
+        )
+
+
+def _kept(trainer: Trainer) -> str:
+    return "the checkpoint of the last whole epoch is kept" if trainer.epoch else "no epoch is whole yet"
 
 
 def _first_of_all(found: bool, where: str) -> tuple[str, str]:

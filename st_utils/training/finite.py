@@ -97,8 +97,8 @@ def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first name, and how many more there are."""
-    return names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
+    """A clause that names the first of those that are not finite, and says how many more there are."""
+    return f"{names[0]} is inf or nan" + (f", as are {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def refuse_not_finite(
@@ -117,4 +117,4 @@ def refuse_not_finite(
         if name in parameters or name not in own or not torch.equal(weights[name].to(own[name].device), own[name])
     ]
     if bad:
-        raise UserError(f"{what} hold inf or nan in {listed(bad)}: {advice}")
+        raise UserError(f"{what} are not finite: {listed(bad)}; {advice}")

@@ -109,7 +109,7 @@ def load_optimizer(optimizer: Optimizer, saved: dict[str, Any], model: nn.Module
             state[number] = saved["state"][index[name]]
             _check_shapes(name, parameter, state[number])
     if bad := not_finite(named_state(saved, then)):
-        raise UserError(f"the checkpoint has inf or nan in {listed(bad)}: {OTHER_CHECKPOINT}")
+        raise UserError(f"the checkpoint is not finite: {listed(bad)}; {OTHER_CHECKPOINT}")
     start, renumbered = 0, []
     for group, saved_group in zip(groups, saved_groups, strict=True):
         end = start + len(group["names"])

@@ -42,7 +42,7 @@ from st_utils.training.settings import Settings
 from st_utils.training.signals import Stopped, StopRequests
 
 PROFILED = 32  # images that operations and energy are counted on
-SKIPS = 20  # steps in a row that fp16's scaler may leave out: from 65,536 it halves its scale to 1 / 16 meanwhile
+SKIPS = 20  # steps in a row that fp16's scaler may leave out, and more while its scale, halved at each, is above 1
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Part = tuple[Tensor, Tensor, Tensor]  # a micro-batch: images, labels, their places in the step's batch
 
@@ -212,8 +212,8 @@ class Trainer:
         counts = self.requests.asked, bad == "weights", bad == "gradients"
         mean, asked, bad_weights, bad_gradients = distributed.sums([loss / distributed.world(), *counts])
         self.skipped = self.skipped + 1 if bad_gradients else 0
-        out_of_skips = bad_gradients and (not self.scaler.is_enabled() or self.skipped >= SKIPS)
-        if not math.isfinite(mean) or bad_weights or out_of_skips:
+        may_skip = self.scaler.is_enabled() and (self.skipped < SKIPS or self.scaler.get_scale() > 1)
+        if not math.isfinite(mean) or bad_weights or (bad_gradients and not may_skip):
             raise why_step_stopped(self, mean, parts, epoch, number)
         if not bad_gradients:  # else the scaler's update, below, halves its scale
             if self.settings.clip_grad is not None:
