@@ -41,6 +41,8 @@ def why_step_stopped(trainer: Trainer, mean: float, parts: list[Part], epoch: in
     weights, gradients = not_finite(trainer.watch.weights()), not_finite(trainer.watch.gradients())
     if not math.isfinite(mean):
         where = first_not_finite(trainer.model, forward)
+        if learned := not_finite(trainer.watch.parameters):  # rather than the layer that first meets it
+            where = listed(learned)
         process, where = _first_of_all(not math.isfinite(sum(losses)), where)
         what, advice = f"the loss is {mean}", "lower --lr, or set --clip-grad"
     elif any(distributed.gathered(bool(weights))):
@@ -67,15 +69,16 @@ def why_test_stopped(trainer: Trainer, model: nn.Module, loss: float) -> UserErr
 
     where = first_not_finite(model, forward)
     process, where = _first_of_all(where != FINITE, where)
-    return UserError(f"the test's loss is {loss}{process}: {where}; {_kept(trainer)}: lower --lr, or use --amp none")
+    advice = "" if trainer.settings.eval else f"; {_kept(trainer)}: lower --lr"
+    return UserError(f"the test's loss is {loss}{process}: {where}{advice or '; test another checkpoint'}, or --amp none")
 
 
 def refuse_to_keep(trainer: Trainer) -> None:
     """Raise UserError where what a checkpoint would hold is not finite: weights, moving average, optimiser's state."""
     weights = trainer.watch.weights()
     average = trainer.ema.module.state_dict() if trainer.ema else {}
-    kept = weights | {f"the moving average's {name}": average[name] for name in weights if name in average}
-    bad = not_finite(kept | named_state(trainer.optimizer.state_dict()))
+    held = weights | {f"the moving average's {name}": average[name] for name in weights if name in average}
+    bad = not_finite(held | named_state(trainer.optimizer.state_dict()))
     if any(distributed.gathered(bool(bad))):
         process, where = _first_of_all(bool(bad), listed(bad) if bad else "")
         place = f"after step {len(trainer.losses)} of epoch {trainer.epoch + 1}"

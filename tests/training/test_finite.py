@@ -19,7 +19,7 @@ from st_utils.training import checkpoint
 from st_utils.training.finite import Watch, clip_gradients, total_norm
 from st_utils.training.trainer import SKIPS, Trainer
 from tests import golden_numbers as golden
-from tests.training.quick import ROOT, folder_of, last_state, run
+from tests.training.quick import folder_of, last_state, run
 from tests.training.test_distributed import torchrun
 from tests.training.test_faults import at_step, one_line
 from tests.zoo.test_golden import build
@@ -231,17 +231,13 @@ def test_a_signal_writes_nothing_that_is_not_finite(tmp_path, monkeypatch, capsy
 
 
 def test_a_test_that_is_not_finite(tmp_path, monkeypatch, capsys):
-    """Finite weights whose logits overflow, met in evaluation alone."""
-    test = Trainer.test
+    """Finite weights whose logits overflow in evaluation alone."""
 
-    def overflowing(self, *arguments):
-        with torch.no_grad():
-            self.model.head.weight.fill_(3e38)
-        return test(self, *arguments)
+    def overflow(trainer) -> None:
+        trainer.model.head.register_forward_hook(lambda head, _, out: out if head.training else out + torch.inf)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "test", overflowing)
-        assert run(tmp_path, "--node", "ilif") == 2
+    at_step(monkeypatch, 1, overflow)
+    assert run(tmp_path) == 2
     assert "the test's loss is nan: head gives inf or nan" in one_line(capsys)
 
 
@@ -265,6 +261,7 @@ def test_fp16_may_leave_out_steps_but_not_for_ever(tmp_path, monkeypatch, capsys
 
 
 def test_fp16_whose_scale_is_too_large_at_first_goes_on(tmp_path, monkeypatch):
+    """As after a long time of small gradients: it leaves out as many steps as its scale needs to come down."""
     build, scales = Trainer.__init__, []
 
     def large(self, *arguments):
@@ -275,7 +272,7 @@ def test_fp16_whose_scale_is_too_large_at_first_goes_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trainer, "__init__", large)
     assert run(tmp_path, *FP16, "--epochs", "10") == 0
-    assert 2 < sum(b < a for a, b in zip([2.0**40, *scales], scales, strict=False)) < SKIPS
+    assert sum(b < a for a, b in zip([2.0**40, *scales], scales, strict=False)) > SKIPS
     assert last_state(tmp_path)["skipped"] == 0
 
 
@@ -379,4 +376,3 @@ def test_all_processes_stop_alike(what, line, tmp_path):
     assert told.count("error: ") == 1
     assert line in told
     assert last_state(tmp_path / "runs")["epoch"] == 1
-    assert ROOT.is_dir()
