@@ -69,8 +69,8 @@ def why_test_stopped(trainer: Trainer, model: nn.Module, loss: float) -> UserErr
 
     where = first_not_finite(model, forward)
     process, where = _first_of_all(where != FINITE, where)
-    advice = "" if trainer.settings.eval else f"; {_kept(trainer)}: lower --lr"
-    return UserError(f"the test's loss is {loss}{process}: {where}{advice or '; test another checkpoint'}, or --amp none")
+    advice = "test another checkpoint" if trainer.settings.eval else f"{_kept(trainer)}: lower --lr"
+    return UserError(f"the test's loss is {loss}{process}: {where}; {advice}, or use --amp none")
 
 
 def refuse_to_keep(trainer: Trainer) -> None:
