@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from registry import Spec, entry, names
 from st_utils.errors import UserError
+from st_utils.training.finite import refuse_not_finite
 
 Rules = tuple[tuple[str, str], ...]
 
@@ -76,7 +77,7 @@ def load_published(model: nn.Module, state_dict: Mapping[str, Any]) -> nn.Module
             names that start with "module.", are understood.
 
     Raises:
-        UserError: names what is unknown, missing, given twice or of another shape; the model is unchanged.
+        UserError: names what is unknown, missing, given twice, of another shape or not finite; the model is unchanged.
     """
     published = getattr(model, "published", None)
     if published is None:
@@ -102,6 +103,7 @@ def load_published(model: nn.Module, state_dict: Mapping[str, Any]) -> nn.Module
     if problems:
         more = f" and {len(problems) - 6} more" if len(problems) > 6 else ""
         raise UserError(f"these weights are not of {model.spec}: {'; '.join(problems[:6])}{more}")
+    refuse_not_finite(found, model)
     with torch.no_grad():
         for name, tensor in found.items():
             target[name].copy_(tensor)

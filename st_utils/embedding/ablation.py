@@ -39,6 +39,10 @@ class ViTEmbed(nn.Module):
         self.node = build_node(node, step, embed_dim)
         self.position = nn.Parameter(torch.zeros(embed_dim, height // patch, width // patch))
 
+    def no_weight_decay(self) -> set[str]:
+        """The position embedding, as in timm's vision transformer."""
+        return {"position"}
+
     def forward(self, x: Tensor) -> Tensor:
         if tuple(x.shape[-2:]) != self.size:
             raise UserError(f"vit_embed was built for images of {self.size}, not {tuple(x.shape[-2:])}")

@@ -71,6 +71,10 @@ class GLIF(Node):
         self.conduct = nn.Parameter(_logit("conduct", conduct, long))
         self.reVth = nn.Parameter(_logit("threshold", threshold, usual))
 
+    def no_weight_decay(self) -> set[str]:
+        """Every parameter, with a value a step and channel too: decay would draw each towards a sigmoid of 0.5."""
+        return {"alpha", "beta", "gamma", "tau", "Vth", "leak", "conduct", "reVth"}
+
     def fire(self, x: Tensor) -> Tensor:
         check_steps("glif", self.step, x)
         if self.channel is not None and (x.dim() < 3 or x.shape[2] != self.channel):

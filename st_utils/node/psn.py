@@ -27,6 +27,10 @@ class _Parallel(Node):
         """W: row t has the weights that step t gives to every step of the input."""
         raise NotImplementedError
 
+    def no_weight_decay(self) -> set[str]:
+        """W and b: they are the neuron's time constants and threshold, and decay would silence it."""
+        return {"weight", "bias"}
+
     def fire(self, x: Tensor) -> Tensor:
         h = torch.tensordot(self.mixing(x).to(x.dtype), x, dims=1)
         bias = self.bias.to(x.dtype).view(-1, *(1,) * (x.dim() - 1))

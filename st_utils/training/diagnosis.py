@@ -1,14 +1,100 @@
-"""Where numbers stopped being finite: the first layer, found by running the batch once more."""
+"""Where numbers stopped being finite: the first layer, forward or backward, found by running the batch once more."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from st_utils.errors import UserError
+from st_utils.training import distributed
+from st_utils.training.finite import listed, not_finite
 from st_utils.training.memory import statistics_set_aside
+from st_utils.training.parameter_groups import named_state
+
+if TYPE_CHECKING:
+    from st_utils.training.trainer import Part, Trainer
+
+FINITE = "every layer's output is finite, so the loss itself overflows"
+
+
+def why_step_stopped(trainer: Trainer, mean: float, parts: list[Part], epoch: int, number: int) -> UserError:
+    """The error of a step whose loss, weights or gradients are not finite, in one line that names the first.
+
+    Every process calls it; all give the same line, of the first process that meets it by itself.
+    """
+    losses: list[float] = []
+
+    def forward() -> None:
+        losses.extend(trainer._loss(trainer.model, part, epoch, number)[0].item() for part in parts)
+
+    def backward() -> None:
+        trainer.optimizer.zero_grad(set_to_none=True)
+        for part in parts:
+            loss = trainer._loss(trainer.model, part, epoch, number)[0] / len(parts)
+            trainer.scaler.scale(loss).backward()
+
+    weights, gradients = not_finite(trainer.watch.weights()), not_finite(trainer.watch.gradients())
+    if not math.isfinite(mean):
+        where = first_not_finite(trainer.model, forward)
+        if learned := not_finite(trainer.watch.parameters):  # rather than the layer that first meets it
+            where = listed(learned)
+        process, where = _first_of_all(not math.isfinite(sum(losses)), where)
+        what, advice = f"the loss is {mean}", "lower --lr, or set --clip-grad"
+    elif any(distributed.gathered(bool(weights))):
+        process, where = _first_of_all(bool(weights), listed(weights) if weights else "")
+        what, advice = "the weights are not finite", "lower --lr, or set --clip-grad"
+    else:
+        process, where = _first_of_all(*first_bad_gradient(trainer.model, backward, gradients))
+        what, advice = "the gradient is not finite", "lower --lr, or give the node another surrogate"
+        if trainer.scaler.is_enabled():
+            what += f" in {trainer.skipped} steps in a row, at a loss scale of {trainer.scaler.get_scale():g} now,"
+            advice = "use --amp bf16 or none, or lower --lr"
+    return UserError(f"{what} in epoch {epoch}, step {number}{process}: {where}; {_kept(trainer)}: {advice}")
+
+
+@torch.no_grad()
+def why_test_stopped(trainer: Trainer, model: nn.Module, loss: float) -> UserError:
+    """The error of a test whose loss is not finite: the accuracy beside it would be of numbers that are none."""
+
+    def forward() -> None:
+        for inputs, labels in trainer.batches(trainer.test_loader, 0):
+            if len(labels):
+                with trainer._autocast():
+                    model(inputs)
+
+    where = first_not_finite(model, forward)
+    process, where = _first_of_all(where != FINITE, where)
+    advice = "test another checkpoint" if trainer.settings.eval else f"{_kept(trainer)}: lower --lr"
+    return UserError(f"the test's loss is {loss}{process}: {where}; {advice}, or use --amp none")
+
+
+def refuse_to_keep(trainer: Trainer) -> None:
+    """Raise UserError where what a checkpoint would hold is not finite: weights, moving average, optimiser's state."""
+    weights = trainer.watch.weights()
+    average = trainer.ema.module.state_dict() if trainer.ema else {}
+    held = weights | {f"the moving average's {name}": average[name] for name in weights if name in average}
+    bad = not_finite(held | named_state(trainer.optimizer.state_dict()))
+    if any(distributed.gathered(bool(bad))):
+        process, where = _first_of_all(bool(bad), listed(bad) if bad else "")
+        place = f"after step {len(trainer.losses)} of epoch {trainer.epoch + 1}"
+        raise UserError(
+            f"nothing is written {place}{process}: {where}; {_kept(trainer)}: lower --lr, or set --clip-grad"
+        )
+
+
+def _kept(trainer: Trainer) -> str:
+    return "the checkpoint of the last whole epoch is kept" if trainer.epoch else "no epoch is whole yet"
+
+
+def _first_of_all(found: bool, where: str) -> tuple[str, str]:
+    """What the first process says that has found it, and which process that is, where there are more than one."""
+    _, rank, where = min(distributed.gathered((not found, distributed.rank(), where)))
+    return (f" on process {rank}" if distributed.world() > 1 else ""), where
 
 
 def first_not_finite(model: nn.Module, run: Callable[[], Any]) -> str:
@@ -38,7 +124,60 @@ def first_not_finite(model: nn.Module, run: Callable[[], Any]) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else "every layer's output is finite, so the loss itself overflows"
+    return found[0] if found else FINITE
+
+
+def first_bad_gradient(model: nn.Module, run: Callable[[], Any], bad: Sequence[str]) -> tuple[bool, str]:
+    """Where the backward pass of `run`, which calls the model and its loss's `backward`, first gives inf or nan.
+
+    Returns whether this pass shows it, and a clause that names the parameter whose gradient is the first to be so in
+    the order of the backward pass, from the loss down, and the layer that it came from, such as "that of
+    embedding.conv.weight is inf or nan, from embedding.node on". `bad` names the parameters whose gradients were so:
+    the last of them is told where the pass shows nothing. Gradients are left as they come out.
+    """
+    seen: list[tuple[str, str]] = []  # (what the gradient is of, where it was made), of those that are not finite
+
+    def watch(tensor: Any, what: str, where: str) -> Any:
+        if isinstance(tensor, Tensor) and tensor.requires_grad:
+            tensor.register_hook(lambda grad: None if _finite(grad) else seen.append((what, where)))
+        return tensor
+
+    def before(name: str) -> Callable:
+        # a view of its own: what flows back through this layer, without what flows past it along a shortcut
+        def look(module: nn.Module, inputs: tuple) -> tuple:
+            return tuple(watch(x.view_as(x) if isinstance(x, Tensor) else x, "", name) for x in inputs)
+
+        return look
+
+    def after(name: str) -> Callable:
+        def look(module: nn.Module, inputs: tuple, output: Any) -> None:
+            watch(output, "", f"what comes after {name}")
+
+        return look
+
+    handles = []
+    for name, module in model.named_modules():
+        if not list(module.children()):
+            handles.append(module.register_forward_pre_hook(before(name or "the model")))
+            handles.append(module.register_forward_hook(after(name or "the model")))
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            layer = name.rpartition(".")[0] or "the model"
+            handles.append(parameter.register_hook(partial(_record, seen, name, layer)))
+    try:
+        with statistics_set_aside(model):
+            run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    first = next((what for what, _ in seen if what), bad[-1] if bad else "a parameter")
+    source = f", from {seen[0][1]} on backwards" if seen else ""
+    return bool(seen), f"that of {first} is inf or nan{source}"
+
+
+def _record(seen: list[tuple[str, str]], parameter: str, layer: str, grad: Tensor) -> None:
+    if not _finite(grad):
+        seen.append((parameter, layer))
 
 
 def _own_state(module: nn.Module) -> list[tuple[str, Tensor]]:

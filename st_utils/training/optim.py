@@ -14,16 +14,18 @@ from torch.optim import Optimizer
 
 from st_utils.data.event_mix import BatchMix
 from st_utils.errors import UserError
+from st_utils.training.parameter_groups import parameter_groups
 from st_utils.training.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
 def build_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
-    """timm's optimiser by name; biases, norms and other vectors get no weight decay."""
+    """timm's optimiser by name; what gets no weight decay: see `parameter_groups`."""
     options = {"momentum": settings.momentum} if settings.opt in ("sgd", "nesterov", "momentum", "rmsprop") else {}
+    groups = parameter_groups(model, settings.weight_decay)
     try:
-        return create_optimizer_v2(model, settings.opt, settings.lr, settings.weight_decay, **options)
+        return create_optimizer_v2(groups, settings.opt, settings.lr, weight_decay=0.0, **options)
     except (AssertionError, UnboundLocalError, RuntimeError) as error:
         raise UserError(f"opt {settings.opt!r} is no optimiser of timm here: {error or 'unknown name'}") from None
 

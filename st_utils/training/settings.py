@@ -77,7 +77,11 @@ class Settings:
     accum_steps: int = _setting(1, "training", "micro-batches of a step on each process (gradient accumulation)")
     opt: str = _setting("adamw", "training", "timm optimiser")
     lr: float = _setting(1e-3, "training", "learning rate")
-    weight_decay: float = _setting(0.05, "training", "weight decay, of weights with more than one axis")
+    weight_decay: float = _setting(
+        0.05,
+        "training",
+        "weight decay, of weights with more than one axis that are no biases, norms, or in a part's no_weight_decay()",
+    )
     momentum: float = _setting(0.9, "training", "momentum, for the optimisers that have it")
     sched: str = _setting("cosine", "training", "timm schedule: cosine, tanh, step, multistep, plateau, poly")
     min_lr: float = _setting(1e-5, "training", "learning rate at the end of the schedule")

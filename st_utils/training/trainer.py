@@ -31,15 +31,18 @@ from st_utils.packing import packed_spikes
 from st_utils.per_sample import share_of_batch
 from st_utils.training import checkpoint, distributed, memory
 from st_utils.training.board import Board
-from st_utils.training.diagnosis import first_not_finite
+from st_utils.training.diagnosis import refuse_to_keep, why_step_stopped, why_test_stopped
+from st_utils.training.finite import OTHER_CHECKPOINT, Watch, clip_gradients, refuse_not_finite
 from st_utils.training.firing import FiringRates
 from st_utils.training.losses import build_loss, correct
 from st_utils.training.optim import build_mixup, build_optimizer, build_schedule
+from st_utils.training.parameter_groups import load_optimizer
 from st_utils.training.run_folder import RunFolder, environment
 from st_utils.training.settings import Settings
 from st_utils.training.signals import Stopped, StopRequests
 
 PROFILED = 32  # images that operations and energy are counted on
+SKIPS = 20  # steps in a row that fp16's scaler may leave out, and more while its scale, halved at each, is above 1
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Part = tuple[Tensor, Tensor, Tensor]  # a micro-batch: images, labels, their places in the step's batch
 
@@ -83,6 +86,8 @@ class Trainer:
         self.loss = build_loss(settings)
         self.ema = ModelEmaV2(model, settings.ema) if settings.ema else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.amp == "fp16")
+        self.skipped = 0  # steps in a row, up to now, that the scaler skipped
+        self.watch = Watch(model)
         self.requests = StopRequests()
         self.epoch = 0  # epochs that are done
         self.losses: list[float] = []  # of the steps of the next one that are done
@@ -109,16 +114,18 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "skipped": self.skipped,
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a `state()`. Raises UserError when it is another model's."""
+        """Go on from a `state()`. Raises UserError when it is another model's, or not finite."""
         load_weights(self.model, state, weights="model")
         if self.ema:
-            self.ema.module.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+            load_weights(self.ema.module, state, weights="ema")
+        load_optimizer(self.optimizer, state["optimizer"], self.model)
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
+        self.skipped = state.get("skipped", 0)  # checkpoints of before it was counted have none
         self.epoch, self.losses = state["epoch"], state["losses"]
         self.correct = state.get("correct", [None] * len(self.losses))
         self.top1, self.best = state["top1"], state["best"]
@@ -175,6 +182,7 @@ class Trainer:
             self._stop_if(asked)
         for module in (self.model, self.ema.module) if self.ema else (self.model,):
             distributed.average_buffers(module)
+        refuse_to_keep(self)
         tested = self.test()
         row = {
             "epoch": epoch,
@@ -197,25 +205,30 @@ class Trainer:
 
         Returns its loss, whether a process is to stop, and how many of its images were classified right.
         """
-        count, loss, right = len(self.places), 0.0, 0
+        count, losses, hits = len(self.places), [], []
         parts = list(zip(inputs.chunk(count), labels.chunk(count), self.places, strict=True))
         self.optimizer.zero_grad(set_to_none=True)
         for part in parts:
             waits = distributed.world() > 1 and part is not parts[-1]
             syncing = self.parallel.no_sync() if waits else contextlib.nullcontext()
             with syncing, share_of_batch(part[2], self.settings.batch_size):
-                value, hits = self._loss(self.parallel, part, epoch, number)
+                value, right = self._loss(self.parallel, part, epoch, number)
                 value = value / count
                 self.scaler.scale(value).backward()
-            loss += value.item()
-            right += hits.item()
-        mean, asked, right = distributed.sums([loss / distributed.world(), self.requests.asked, right])
-        if not math.isfinite(mean):
-            raise self._not_finite(mean, parts, epoch, number)
-        if self.settings.clip_grad is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad)
-        self.scaler.step(self.optimizer)
+            losses.append(value.detach())
+            hits.append(right)
+        self.scaler.unscale_(self.optimizer)
+        loss, norm, bad = self.watch.look(losses)
+        counts = self.requests.asked, bad == "weights", bad == "gradients", sum(hits).item()
+        mean, asked, bad_weights, bad_gradients, right = distributed.sums([loss / distributed.world(), *counts])
+        self.skipped = self.skipped + 1 if bad_gradients else 0
+        may_skip = self.scaler.is_enabled() and (self.skipped < SKIPS or self.scaler.get_scale() > 1)
+        if not math.isfinite(mean) or bad_weights or (bad_gradients and not may_skip):
+            raise why_step_stopped(self, mean, parts, epoch, number)
+        if not bad_gradients:  # else the scaler's update, below, halves its scale
+            if self.settings.clip_grad is not None:
+                clip_gradients(self.watch.gradients().values(), self.settings.clip_grad, norm)
+            self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.ema:
             self.ema.update(self.model)
@@ -235,20 +248,6 @@ class Trainer:
                     f"the model gives {list(logits.shape)} in training: leave out distill=true, no teacher is here"
                 )
             return self.loss(logits, labels), correct(logits, labels)
-
-    def _not_finite(self, mean: float, parts: list[Part], epoch: int, number: int) -> UserError:
-        def run() -> None:
-            losses.extend(self._loss(self.model, part, epoch, number)[0].item() for part in parts)
-
-        losses: list[float] = []
-        where = first_not_finite(self.model, run)
-        found = distributed.gathered((math.isfinite(sum(losses)), self.rank, where))
-        _, rank, where = min(found)  # processes whose loss is not finite come first
-        process = f" on process {rank}" if distributed.world() > 1 else ""
-        return UserError(
-            f"the loss is {mean} in epoch {epoch}, step {number}{process}: {where}; the checkpoint of the last whole "
-            "epoch is kept: lower --lr, or set --clip-grad"
-        )
 
     def _train_top1(self) -> float | None:
         """Percent of the epoch's images that its steps classified right; None where not all of them were counted."""
@@ -286,6 +285,8 @@ class Trainer:
             rates.add_other_processes()
         self.firing = rates.by_layer()
         loss, top1, top5, count = distributed.sums(totals)
+        if not math.isfinite(loss):
+            raise why_test_stopped(self, model, loss / count)
         return {
             "test_loss": loss / count,
             "top1": 100 * top1 / count,
@@ -326,6 +327,7 @@ class Trainer:
     def _save(self, folder: RunFolder | None) -> None:
         if self.losses:  # within an epoch; at its end they are averaged already
             distributed.average_buffers(self.model)
+            refuse_to_keep(self)
         if folder:
             state = self.state()
             if self.best["epoch"] == self.epoch and not self.losses:
@@ -373,9 +375,13 @@ def compiled(model: nn.Module) -> nn.Module:
 
 
 def load_weights(model: nn.Module, state: dict[str, Any], weights: str | None = None) -> None:
-    """Load a checkpoint's weights (the moving average where it has one, unless `weights` says which)."""
+    """Load a checkpoint's weights (the moving average where it has one, unless `weights` says which).
+
+    Raises UserError when they are another model's, or hold inf or nan; the model is then unchanged.
+    """
     weights = weights or ("ema" if state.get("ema") else "model")
     try:
+        refuse_not_finite(state[weights], model, "the checkpoint's weights", OTHER_CHECKPOINT)
         model.load_state_dict(state[weights])
     except (KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]

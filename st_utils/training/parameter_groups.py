@@ -1,0 +1,152 @@
+"""Which parameters weight decay reaches, and an optimiser's state found again by the names of its parameters.
+
+groups = parameter_groups(model, weight_decay=0.05)  # [what never decays, what does]
+create_optimizer_v2(groups, "adamw", lr=1e-3)
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from timm.optim.optim_factory import add_weight_decay
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import Optimizer
+
+from st_utils.errors import UserError
+from st_utils.training.finite import OTHER_CHECKPOINT, listed, not_finite
+
+BIAS = re.compile(r"(.*_)?bias(_.*)?")  # bias, in_proj_bias, relative_position_bias_table
+NORM = re.compile(r"norm(\dd\w*)?$", re.IGNORECASE)  # BatchNorm2d, RMSNorm, a plug-in's ChannelNorm
+TORCH_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
+logger = logging.getLogger(__name__)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The parameters for an optimiser, with their `names`: [without weight decay, with it], each in the model's order.
+
+    What never decays: parameters with fewer than two axes, biases and the weights of norms whatever their shape, and
+    what a part at any depth of the model names in its `no_weight_decay()`. A weight that two places share does not
+    decay where one of them excepts it. Without any decay there is one group, of all parameters.
+    """
+    named = dict(model.named_parameters())
+    if not weight_decay:
+        return [{"params": list(named.values()), "names": list(named)}]
+    excepted = {id(parameter) for parameter in _excepted(model)}
+    groups: tuple[dict[str, Any], dict[str, Any]] = (
+        {"params": [], "names": [], "weight_decay": 0.0},
+        {"params": [], "names": [], "weight_decay": weight_decay},
+    )
+    for name, parameter in named.items():
+        if parameter.requires_grad:
+            group = groups[id(parameter) not in excepted]
+            group["params"].append(parameter)
+            group["names"].append(name)
+    return list(groups)
+
+
+def _excepted(model: nn.Module) -> Iterator[nn.Parameter]:
+    for module in model.modules():
+        norm = _is_norm(module)
+        for name, parameter in module.named_parameters(recurse=False):
+            if norm or parameter.ndim < 2 or BIAS.fullmatch(name):
+                yield parameter
+        if callable(declared := getattr(module, "no_weight_decay", None)):
+            names = tuple(declared())
+            for name, parameter in module.named_parameters(remove_duplicate=False):
+                if any(name == one or name.startswith(f"{one}.") for one in names):
+                    yield parameter
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Torch's norms and classes derived from them; of others, those called so that hold no further module."""
+    if isinstance(module, TORCH_NORMS):
+        return True
+    if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) or list(module.children()):
+        return False
+    return any(NORM.search(kind.__name__) for kind in type(module).__mro__)
+
+
+def named_state(saved: dict[str, Any], names: Sequence[str] | None = None) -> dict[str, Tensor]:
+    """The tensors in an optimiser's `state_dict` by what they are, such as "the optimiser's exp_avg of head.weight".
+
+    `names` are those of its parameters; by default they are in its groups.
+    """
+    names = dict(zip(_indices(saved), names or _names(saved["param_groups"]), strict=True))
+    found = {}
+    for key, state in saved["state"].items():
+        entries = state.items() if isinstance(state, dict) else [("state", state)]
+        for entry, value in entries:
+            if isinstance(value, Tensor):
+                found[f"the optimiser's {entry} of {names.get(key, key)}"] = value
+    return found
+
+
+def load_optimizer(optimizer: Optimizer, saved: dict[str, Any], model: nn.Module) -> None:
+    """Load an optimiser's `state_dict`, each parameter's state found by the parameter's name.
+
+    Which parameters decay may have changed since it was written, and with it their numbers there. A checkpoint from
+    before names were written has the groups that timm's `add_weight_decay` makes. Raises UserError, and loads nothing,
+    where the parameters are not the model's own.
+    """
+    groups, saved_groups = optimizer.param_groups, saved["param_groups"]
+    before = saved_groups if all("names" in group for group in saved_groups) else _timms_groups(model, saved_groups)
+    sizes = [len(group["params"]) for group in saved_groups]
+    then, now = _names(before), _names(groups)
+    if sizes != [len(group["names"]) for group in before] or len(before) != len(groups) or sorted(then) != sorted(now):
+        other = next(iter(sorted(set(then) ^ set(now))), f"{sum(sizes)} parameters instead of {len(now)}")
+        raise UserError(
+            f"the optimiser's state in the checkpoint is of other parameters than the model's ({other}): "
+            "start the run anew, without --resume, or test it with --eval"
+        )
+    index = dict(zip(then, _indices(saved), strict=True))
+    state = {key: value for key, value in saved["state"].items() if key not in set(index.values())}
+    for number, (name, parameter) in enumerate(zip(now, _parameters(groups), strict=True)):
+        if index[name] in saved["state"]:
+            state[number] = saved["state"][index[name]]
+            _check_shapes(name, parameter, state[number])
+    if bad := not_finite(named_state(saved, then)):
+        raise UserError(f"the checkpoint is not finite: {listed(bad)}; {OTHER_CHECKPOINT}")
+    start, renumbered = 0, []
+    for group, saved_group in zip(groups, saved_groups, strict=True):
+        end = start + len(group["names"])
+        renumbered.append({**saved_group, "params": list(range(start, end)), "names": list(group["names"])})
+        start = end
+    optimizer.load_state_dict({**saved, "state": state, "param_groups": renumbered})
+    if changed := sorted(set(before[-1]["names"]) - set(groups[-1]["names"])):
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        logger.warning("the run has decayed %s%s so far, and does not from here on", ", ".join(changed[:3]), more)
+
+
+def _timms_groups(model: nn.Module, saved_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The names of the groups that timm 0.5.4 makes of a model: one axis or `.bias`, and the rest."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    if len(saved_groups) == 1:
+        return [{"names": list(names.values())}]
+    declared = getattr(model, "no_weight_decay", tuple)()  # of the model alone, as timm asks
+    groups = add_weight_decay(model, saved_groups[-1].get("weight_decay", 0.0), declared)
+    return [{"names": [names[id(parameter)] for parameter in group["params"]]} for group in groups]
+
+
+def _check_shapes(name: str, parameter: Tensor, state: dict[str, Any]) -> None:
+    for entry, value in state.items():
+        if isinstance(value, Tensor) and value.ndim == parameter.ndim and value.shape != parameter.shape:
+            raise UserError(
+                f"the optimiser's {entry} of {name} in the checkpoint is {list(value.shape)}, the parameter "
+                f"{list(parameter.shape)}: start the run anew, without --resume"
+            )
+
+
+def _names(groups: list[dict[str, Any]]) -> list[str]:
+    return [name for group in groups for name in group["names"]]
+
+
+def _parameters(groups: list[dict[str, Any]]) -> list[Tensor]:
+    return [parameter for group in groups for parameter in group["params"]]
+
+
+def _indices(saved: dict[str, Any]) -> list[int]:
+    return [index for group in saved["param_groups"] for index in group["params"]]
