@@ -6,6 +6,10 @@ The layers of Spikformer-4-384 at 32 x 32 with T = 4 and 16 images, over the par
 forward, and the gradient of the weight. Where the curves cross 1, dense products take over: `DENSEST` in
 sparse_conv.py says at which density, for all machines alike. Before anything is measured both are compared. A plot
 goes beside the JSON, as .png.
+
+And strided 1 x 1 convolutions, forward and backward over spikes of which a fifth are there: torch's own kernel, whose
+backward pass writes past its memory for some numbers of channels (not for these), against our Conv2d, which takes every
+s-th row and column first.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.result import publish
 from benchmarks.timing import alternate
@@ -34,6 +38,10 @@ LAYERS = (
     ((64, 384, 8, 8), 1536, 1),
     ((64, 1536, 8, 8), 384, 1),
 )
+
+
+# Input [N, C, H, W] and channels out of strided shortcuts: of ResNet-18, of QKFormer and of a narrow network.
+STRIDED = (((64, 64, 32, 32), 128), ((64, 256, 8, 8), 512), ((64, 192, 16, 16), 384), ((64, 16, 64, 64), 32))
 
 
 def told(densest: float, function: Callable, *args: object) -> Callable[[], Tensor]:
@@ -63,6 +71,25 @@ def layer_at(shape: tuple[int, ...], out: int, kernel: int, density: float, roun
         row |= {f"{what}_{name}_seconds": taken for name, taken in times.items()}
         row[f"{what}_speed"] = times["dense"] / times["additions"]
     return row
+
+
+def strided_at(shape: tuple[int, ...], out: int, rounds: int) -> dict:
+    """Seconds of a step of a 1 x 1 convolution with stride 2, by torch's kernel and by ours."""
+    x = (torch.rand(shape) < 0.2).float().contiguous(memory_format=torch.channels_last).requires_grad_()
+    ours = sparse_conv.Conv2d(shape[1], out, 1, 2, bias=False)
+    theirs = nn.Conv2d(shape[1], out, 1, 2, bias=False)
+    theirs.load_state_dict(ours.state_dict())
+    grad = torch.randn_like(theirs(x))
+
+    def step(conv: nn.Module) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(conv(x), (x, conv.weight), grad)
+
+    for mine, torchs in zip(step(ours), step(theirs), strict=True):
+        if not torch.allclose(mine, torchs, rtol=1e-3, atol=1e-4 * torchs.abs().max().item()):
+            raise SystemExit(f"the strided convolution {shape} to {out} differs from torch's: nothing is measured")
+    times = alternate({"torch": lambda: step(theirs), "ours": lambda: step(ours)}, rounds, "cpu")
+    seconds = {f"{name}_seconds": taken for name, taken in times.items()}
+    return {"input": list(shape), "out": out, **seconds, "speed": times["torch"] / times["ours"]}
 
 
 def plot(result: dict, path: Path) -> None:
@@ -96,8 +123,11 @@ def main() -> int:
     keep_freed_memory()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    densest = sparse_conv.DENSEST
     rows = [layer_at(*layer, density, args.rounds) for layer in LAYERS for density in DENSITIES]
-    result = {"rounds": args.rounds, "threads": args.threads, **environment("cpu"), "rows": rows}
+    sparse_conv.DENSEST = densest
+    strided = [strided_at(*layer, args.rounds) for layer in STRIDED]
+    result = {"rounds": args.rounds, "threads": args.threads, **environment("cpu"), "rows": rows, "strided": strided}
     publish(result, args.out, plot)
     return 0
 
