@@ -16,6 +16,7 @@ import registry
 from benchmarks.leaderboard.runner import MAIN, LocalLauncher, Outcome, RayLauncher, run_suite
 from benchmarks.leaderboard.store import Store
 from benchmarks.leaderboard.suite import Run, load_suite, suite_names
+from benchmarks.leaderboard.table import data_of
 from registry import SpecError
 from st_utils.errors import UserError
 
@@ -95,7 +96,7 @@ def chosen(args: argparse.Namespace) -> list[Run]:
         registry.load_plugin(plugin)
     registry.load_entry_points()
     seeds = _seeds(args.seeds)
-    runs = load_suite(args.suite, seeds, plugins=tuple(args.plugin), further=args.add)
+    runs = load_suite(args.suite, seeds, plugins=tuple(args.plugin), further=args.add, data_dir=args.data_dir)
     if args.only:
         kept = [r for r in runs if any(fnmatch.fnmatch(n, args.only) for n in (r.spec, r.label or ""))]
         if not kept:
@@ -175,8 +176,11 @@ def _run_again(each: dict[str, Any]) -> int:
     words = [sys.executable, str(MAIN), *_as_run(each).arguments(), "--output", str(output)]
     status = subprocess.run(words, check=False).returncode
     if status == 0:
-        again, before = results(output)["summary"]["top1"], (each["summary"] or {}).get("top1")
+        summary, recorded = results(output)["summary"], each["summary"] or {}
+        again, before = summary["top1"], recorded.get("top1")
         print(f"top-1 {again:.2f} %" + ("" if before is None else f"; the table has {before:.2f} %"))
+        if data_of(recorded) not in (None, data_of(summary)):
+            print("on other data: those of the table have another digest")
     return status
 
 

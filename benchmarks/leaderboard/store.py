@@ -102,6 +102,9 @@ class Store:
                     (*values, json.dumps(dict(run.settings), sort_keys=True), json.dumps(run.plugins)),
                 )
                 db.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?)", (suite, run.key, place))
+                if run.data:  # what failed for want of its data is this run
+                    failed = "key = ? AND status IN ('failed', 'pending')"
+                    db.execute(f"DELETE FROM runs WHERE {failed}", (run.key_without_data,))
 
     def claim(self, keys: Iterable[str], owner: str, retry: bool = False) -> dict[str, Any] | None:
         """Take the next of these runs that is pending, or whose runner died (or, to retry, that failed)."""

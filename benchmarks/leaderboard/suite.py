@@ -17,15 +17,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import zoo
-from registry import canonical, entry, nearest, plugin_serves
+from registry import SpecError, canonical, entry, nearest, plugin_digest, plugin_serves
+from st_utils.data import data_identity
 from st_utils.errors import UserError
-from st_utils.training.settings import checked, read_yaml
+from st_utils.training.launch import load_data
+from st_utils.training.settings import Settings, checked, read_yaml
 from zoo.recipe import fill, find_recipe
 
 FOLDER = Path(__file__).parents[1] / "suites"
@@ -44,6 +47,7 @@ class Run:
         settings: further settings, by name.
         plugins: those files or modules that register parts of the spec, as far as it needs them.
         label: a short name: the spec as it was written, before the recipe filled it, where the suite gives none.
+        data: the digest of the data set's files; None where it has none, or they can't be read here.
     """
 
     spec: str
@@ -53,6 +57,7 @@ class Run:
     settings: Mapping[str, Any] = field(default_factory=dict)
     plugins: tuple[str, ...] = ()
     label: str | None = None
+    data: str | None = None
 
     @property
     def row(self) -> str:
@@ -65,8 +70,14 @@ class Run:
         return _digest(self._identity())
 
     def _identity(self) -> dict[str, Any]:
-        plugins = [_digest_of_plugin(plugin) for plugin in self.plugins]
-        return {k: v for k, v in asdict(self).items() if k != "label"} | {"plugins": plugins}
+        plugins = [plugin_digest(plugin) for plugin in self.plugins]
+        data = {"data": self.data} if self.data else {}  # as a key was before data were part of it
+        return {k: v for k, v in asdict(self).items() if k not in ("label", "data")} | {"plugins": plugins} | data
+
+    @property
+    def key_without_data(self) -> str:
+        """The key that the run had while its data could not be read, or in a version that left them out."""
+        return replace(self, data=None).key
 
     def arguments(self) -> list[str]:
         """The arguments of main.py that do this run."""
@@ -86,10 +97,19 @@ def _digest(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _digest_of_plugin(plugin: str) -> str:
-    """A file's content, so that an edited part is run again; a module's name."""
-    path = Path(plugin)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else plugin
+@cache
+def _data_digest(spec: str, dataset: str, settings: str) -> str | None:
+    """The digest of the files that a run with these settings (JSON) reads; see `Run.data`.
+
+    Event frames are not cached here, nor needed: the digest is of their recordings.
+    """
+    if "data_dir" not in entry("dataset", dataset).params:  # embedded: part of the program
+        return None
+    given = checked({**json.loads(settings), "cache_dir": "none"}, "the suite")
+    try:
+        return data_identity(load_data(Settings(**{**given, "model": spec, "dataset": dataset})))["digest"]
+    except (UserError, SpecError):  # the run itself fails of this, and says so in the table
+        return None
 
 
 def suite_names() -> list[str]:
@@ -97,7 +117,11 @@ def suite_names() -> list[str]:
 
 
 def load_suite(
-    name: str, seeds: list[int] | None = None, plugins: tuple[str, ...] = (), further: Sequence[str] = ()
+    name: str,
+    seeds: list[int] | None = None,
+    plugins: tuple[str, ...] = (),
+    further: Sequence[str] = (),
+    data_dir: str | None = None,
 ) -> list[Run]:
     """The runs of a suite, of this project or in a file of one's own, in order.
 
@@ -105,6 +129,7 @@ def load_suite(
         seeds: instead of the suite's.
         plugins: files or modules that register parts of the entries; they are loaded by now.
         further: specs that join the suite's entries.
+        data_dir: folder of the data sets' files, whose digests are part of the runs' keys.
 
     Raises:
         UserError, SpecError: what the file says wrongly, in one line.
@@ -122,7 +147,7 @@ def load_suite(
     for written in [*(content.get("entries") or []), *further]:
         for one in _expand(written, str(path)):
             for seed in seeds:
-                run = _run({**common, **one}, common["settings"], seed, plugins, str(path))
+                run = _run({**common, **one}, common["settings"], seed, plugins, str(path), data_dir)
                 runs.setdefault(run.key, run)
     if not runs:
         raise UserError(f"{path} has no entries")
@@ -153,6 +178,7 @@ def _run(
     seed: int,
     plugins: tuple[str, ...],
     origin: str,
+    data_dir: str | None,
 ) -> Run:
     if not one.get("dataset"):
         raise UserError(f"{origin}: {one['model']} has no dataset")
@@ -166,4 +192,6 @@ def _run(
     )
     settings = checked({**shared, **one.get("settings", {})}, origin)
     needed = tuple(plugin for plugin in plugins if plugin_serves(plugin, f"{spec} {dataset}"))
-    return Run(str(spec), str(dataset), recipe, int(seed), settings, needed, label)
+    places = {**settings, "data_dir": data_dir} if data_dir else settings
+    data = _data_digest(str(spec), str(dataset), json.dumps(dict(places), sort_keys=True))
+    return Run(str(spec), str(dataset), recipe, int(seed), settings, needed, label, data)
