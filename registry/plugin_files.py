@@ -105,7 +105,9 @@ def _origin(name: str) -> Path | None:
     """The file of a module; None where it has none."""
     module = sys.modules.get(name)
     try:
-        origin = getattr(module, "__file__", None) if module else getattr(importlib.util.find_spec(name), "origin", None)
+        origin = (
+            getattr(module, "__file__", None) if module else getattr(importlib.util.find_spec(name), "origin", None)
+        )
     except (ImportError, ValueError):
         origin = None
     return Path(origin).resolve() if origin and Path(origin).is_file() else None

@@ -57,7 +57,7 @@ class PluginLoader:
     def serves(self, plugin: str | Path, spec: str) -> bool:
         """Whether a spec names a part that this plug-in registered when it was loaded; yes where it registered none."""
         names = self.loaded[_key(plugin)]
-        words = re.findall(r"[\w.]+", spec)
+        words = re.findall(r"[\w.]+(?![\w.]|\s*=)", spec)  # not the names of arguments
         return not names or any(word == name or word.startswith(f"{name}.") for word in words for name in names)
 
     def digests(self, spec: str) -> dict[str, str]:

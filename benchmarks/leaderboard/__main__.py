@@ -16,7 +16,6 @@ import registry
 from benchmarks.leaderboard.runner import MAIN, LocalLauncher, Outcome, RayLauncher, run_suite
 from benchmarks.leaderboard.store import Store
 from benchmarks.leaderboard.suite import Run, load_suite, suite_names
-from benchmarks.leaderboard.table import data_of
 from registry import SpecError
 from st_utils.errors import UserError
 
@@ -73,6 +72,9 @@ def run(args: argparse.Namespace) -> int:
     with Store(args.store) as store:
         store.add(Path(args.suite).stem, runs)
         before = {r["key"]: r["status"] for r in store.runs()}
+        old = [r for r in runs if r.data and before.get(r.key_without_data) == "done"]
+        if old and any(before[r.key] != "done" for r in old):
+            print(f"{len(old)} of these runs were done by a version that did not record their data: they stay as rows")
         launcher = (
             RayLauncher(output, further, args.ray_address)
             if args.launcher == "ray"
@@ -96,7 +98,8 @@ def chosen(args: argparse.Namespace) -> list[Run]:
         registry.load_plugin(plugin)
     registry.load_entry_points()
     seeds = _seeds(args.seeds)
-    runs = load_suite(args.suite, seeds, plugins=tuple(args.plugin), further=args.add, data_dir=args.data_dir)
+    places = {"data_dir": args.data_dir} if args.data_dir else {}
+    runs = load_suite(args.suite, seeds, plugins=tuple(args.plugin), further=args.add, places=places)
     if args.only:
         kept = [r for r in runs if any(fnmatch.fnmatch(n, args.only) for n in (r.spec, r.label or ""))]
         if not kept:
@@ -176,11 +179,10 @@ def _run_again(each: dict[str, Any]) -> int:
     words = [sys.executable, str(MAIN), *_as_run(each).arguments(), "--output", str(output)]
     status = subprocess.run(words, check=False).returncode
     if status == 0:
-        summary, recorded = results(output)["summary"], each["summary"] or {}
-        again, before = summary["top1"], recorded.get("top1")
-        print(f"top-1 {again:.2f} %" + ("" if before is None else f"; the table has {before:.2f} %"))
-        if data_of(recorded) not in (None, data_of(summary)):
-            print("on other data: those of the table have another digest")
+        again, before = results(output)["summary"], each["summary"] or {}
+        print(f"top-1 {again['top1']:.2f} %" + (f"; the table has {before['top1']:.2f} %" if "top1" in before else ""))
+        if before.get("data") not in (None, again["data"]):
+            print("on other data than the table's: another --data-dir, or files that changed")
     return status
 
 

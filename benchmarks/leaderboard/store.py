@@ -103,14 +103,15 @@ class Store:
                 )
                 db.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?)", (suite, run.key, place))
                 if run.data:  # what failed for want of its data is this run
-                    failed = "key = ? AND status IN ('failed', 'pending')"
-                    db.execute(f"DELETE FROM runs WHERE {failed}", (run.key_without_data,))
+                    db.execute("DELETE FROM runs WHERE key = ? AND status = 'failed'", (run.key_without_data,))
 
     def claim(self, keys: Iterable[str], owner: str, retry: bool = False) -> dict[str, Any] | None:
         """Take the next of these runs that is pending, or whose runner died (or, to retry, that failed)."""
         with self._writing() as db:
             for key in keys:
                 found = db.execute("SELECT * FROM runs WHERE key = ?", (key,)).fetchone()
+                if found is None:  # another runner, which has its data, took its place
+                    continue
                 free = found["status"] == "pending" or (retry and found["status"] == "failed")
                 if free or (found["status"] == "running" and not alive(found["owner"], found["beat"])):
                     now = time.time()

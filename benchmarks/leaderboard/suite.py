@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import zoo
-from registry import SpecError, canonical, entry, nearest, plugin_digest, plugin_serves
+from registry import SpecError, canonical, create, entry, full, nearest, plugin_digest, plugin_serves
 from st_utils.data import data_identity
 from st_utils.errors import UserError
-from st_utils.training.launch import load_data
-from st_utils.training.settings import Settings, checked, read_yaml
+from st_utils.training.launch import model_step
+from st_utils.training.settings import checked, read_yaml
 from zoo.recipe import fill, find_recipe
 
 FOLDER = Path(__file__).parents[1] / "suites"
@@ -97,17 +97,21 @@ def _digest(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
-@cache
-def _data_digest(spec: str, dataset: str, settings: str) -> str | None:
-    """The digest of the files that a run with these settings (JSON) reads; see `Run.data`.
-
-    Event frames are not cached here, nor needed: the digest is of their recordings.
-    """
+def _data_digest(spec: str, dataset: str, settings: Mapping[str, Any]) -> str | None:
+    """The digest of the files that a run with these settings reads; see `Run.data`."""
     if "data_dir" not in entry("dataset", dataset).params:  # embedded: part of the program
         return None
-    given = checked({**json.loads(settings), "cache_dir": "none"}, "the suite")
+    size = settings.get("event_size") or settings.get("img_size")
+    places = settings.get("data_dir") or "data", bool(settings.get("download"))
+    return _digest_at(dataset, *places, model_step(spec), size)
+
+
+@cache
+def _digest_at(dataset: str, data_dir: str, download: bool, step: int, size: int | None) -> str | None:
+    """That, read once for all runs; event frames are not cached, for the digest is of their recordings."""
+    offer = {"data_dir": data_dir, "download": download, "step": step, **({"event_size": size} if size else {})}
     try:
-        return data_identity(load_data(Settings(**{**given, "model": spec, "dataset": dataset})))["digest"]
+        return data_identity(create("dataset", dataset, **offer, cache_dir="none"))["digest"]
     except (UserError, SpecError):  # the run itself fails of this, and says so in the table
         return None
 
@@ -121,7 +125,7 @@ def load_suite(
     seeds: list[int] | None = None,
     plugins: tuple[str, ...] = (),
     further: Sequence[str] = (),
-    data_dir: str | None = None,
+    places: Mapping[str, Any] | None = None,
 ) -> list[Run]:
     """The runs of a suite, of this project or in a file of one's own, in order.
 
@@ -129,7 +133,7 @@ def load_suite(
         seeds: instead of the suite's.
         plugins: files or modules that register parts of the entries; they are loaded by now.
         further: specs that join the suite's entries.
-        data_dir: folder of the data sets' files, whose digests are part of the runs' keys.
+        places: settings that say where the data are, `data_dir` and `download`: their digests are in the runs' keys.
 
     Raises:
         UserError, SpecError: what the file says wrongly, in one line.
@@ -147,7 +151,7 @@ def load_suite(
     for written in [*(content.get("entries") or []), *further]:
         for one in _expand(written, str(path)):
             for seed in seeds:
-                run = _run({**common, **one}, common["settings"], seed, plugins, str(path), data_dir)
+                run = _run({**common, **one}, common["settings"], seed, plugins, str(path), places or {})
                 runs.setdefault(run.key, run)
     if not runs:
         raise UserError(f"{path} has no entries")
@@ -178,7 +182,7 @@ def _run(
     seed: int,
     plugins: tuple[str, ...],
     origin: str,
-    data_dir: str | None,
+    places: Mapping[str, Any],
 ) -> Run:
     if not one.get("dataset"):
         raise UserError(f"{origin}: {one['model']} has no dataset")
@@ -191,7 +195,7 @@ def _run(
         for kind, each in (("model", spec), ("dataset", dataset))
     )
     settings = checked({**shared, **one.get("settings", {})}, origin)
-    needed = tuple(plugin for plugin in plugins if plugin_serves(plugin, f"{spec} {dataset}"))
-    places = {**settings, "data_dir": data_dir} if data_dir else settings
-    data = _data_digest(str(spec), str(dataset), json.dumps(dict(places), sort_keys=True))
+    parts = f"{full('model', spec)} {full('dataset', dataset)}"
+    needed = tuple(plugin for plugin in plugins if plugin_serves(plugin, parts))
+    data = _data_digest(str(spec), str(dataset), {**settings, **places})
     return Run(str(spec), str(dataset), recipe, int(seed), settings, needed, label, data)

@@ -40,31 +40,21 @@ def published_rows() -> list[dict[str, Any]]:
 def join_seeds(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row for all finished runs that differ only by their seed, best first within each data set.
 
-    Runs on data of different digests are never joined nor compared; their labels then tell the data apart.
-
     A row has every name of MEASURED as the mean (None where no run has it), `top1_std` (the sample's standard
     deviation, None for one seed), `seeds`, `control`, `spike_driven`, `verdict`, `against_random`, and its `runs`.
     """
-    groups: dict[tuple[str, str | None], list[dict[str, Any]]] = {}
+    groups: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         if run["status"] == "done":
-            groups.setdefault((run["row"], data_of(run["summary"])), []).append(run)
-    rows = [_row(key, found) for (key, _), found in groups.items()]
+            groups.setdefault(run["row"], []).append(run)
+    rows = [_row(key, found) for key, found in groups.items()]
     rows.sort(key=lambda row: (row["dataset"], -row["top1"]))
     for row in rows:
-        known = {other["data"] for other in rows if other["dataset"] == row["dataset"]}
-        if len(known) > 1:
-            row["label"] += f" [data {row['data'][:8] if row['data'] else 'not recorded'}]"
-        alike = [other for other in rows if (other["dataset"], other["data"]) == (row["dataset"], row["data"])]
+        alike = [other for other in rows if other["dataset"] == row["dataset"]]
         best = next((other for other in alike if len(other["seeds"]) > 1), alike[0])  # one seed may be luck
         row["verdict"] = "best" if row is best else compare(row, best)
         row["against_random"] = _against_control(row, alike)
     return rows
-
-
-def data_of(summary: dict[str, Any]) -> str | None:
-    """The digest of the data that a run's summary records; None of a version that recorded none."""
-    return (summary.get("data") or {}).get("digest")
 
 
 def _row(key: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -78,7 +68,6 @@ def _row(key: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "attention": _part(first, spec, "attention"),
         "node": _part(first, spec, "node"),
         "dataset": first["dataset"],
-        "data": data_of(first["summary"]),
         "recipe": first["recipe"],
         "settings": first["settings"],
         "epochs": first["summary"]["epochs"],

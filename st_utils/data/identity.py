@@ -76,7 +76,8 @@ def _add_files(digest: Any, files: Files) -> None:
     reach = None  # how far from its ends a file is read: not at all
     if len(places) <= MANY_FILES:
         reach = WHOLE_BYTES if sum(sizes) <= WHOLE_BYTES else END_BYTES
-    start = os.path.commonprefix([min(paths), max(paths)]).rfind(os.sep) + 1 if paths else 0  # of the name in the root
+    shared = os.path.commonprefix([min(paths), max(paths)]) if paths else ""  # noqa: RUF071 (cut at a separator below)
+    start = shared.rfind(os.sep) + 1  # where the part of a path begins that does not depend on the root
     for path, size in zip(places, sizes, strict=True):
         digest.update(os.fsencode(f"{path[start:]}\n{size}\n"))
         if reach is not None:

@@ -75,6 +75,22 @@ def as_made(kind: str, short: str, full: str, decided: Iterable[str] = ()) -> Sp
     return _without(registry.canonical(kind, full), decided - set(written.args))
 
 
+def says_nothing_else(kind: str, typed: Spec, full: str) -> bool:
+    """Whether every argument that is written in a spec has the value that the recorded full spec has."""
+
+    def agrees(written: Spec, now: Spec, made: Spec) -> bool:
+        for name, value in written.args.items():
+            new, old = now.args[name], made.args.get(name)
+            if isinstance(new, Spec) and isinstance(old, Spec) and isinstance(value, Spec):
+                if new.name != old.name or not agrees(value, new, old):
+                    return False
+            elif Spec("value", {"of": new}) != Spec("value", {"of": old}):
+                return False
+        return True
+
+    return agrees(typed, registry.full(kind, typed), parse(full))
+
+
 def differences(args: Mapping[str, Any], wanted: Mapping[str, Any], settings: Settings) -> dict[str, str]:
     """What is otherwise in the run whose args.yml this is than in the wanted identity, in words, by name.
 

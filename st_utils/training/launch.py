@@ -15,7 +15,15 @@ import registry
 from st_utils.data import Augment, DataSet, EpochLoader, FrameData, Share, build_loaders
 from st_utils.errors import UserError
 from st_utils.training import checkpoint, distributed, memory
-from st_utils.training.identity import FULL, as_made, differences, identity, recorded_facts, unrecorded
+from st_utils.training.identity import (
+    FULL,
+    as_made,
+    differences,
+    identity,
+    recorded_facts,
+    says_nothing_else,
+    unrecorded,
+)
 from st_utils.training.run_folder import RunFolder, refusal
 from st_utils.training.settings import Settings
 from st_utils.training.sync_norm import synchronised
@@ -79,7 +87,7 @@ def spec_as_recorded(
     if not known.get(FULL[kind]):
         return wanted
     short, full = known[kind], known[FULL[kind]]
-    if registry.canonical(kind, wanted) == registry.canonical(kind, short):
+    if registry.canonical(kind, wanted) == registry.canonical(kind, short) and says_nothing_else(kind, wanted, full):
         return as_made(kind, short, full, decided)
     return wanted if typed else change(as_made(kind, short, full, decided))
 
@@ -171,9 +179,7 @@ def _tell(path: Path, args: dict[str, Any], wanted: dict[str, Any], settings: Se
         )
 
 
-def agreed_run(
-    settings: Settings, data: DataSet
-) -> tuple[dict[str, Any], RunFolder | None, dict | None, dict | None]:
+def agreed_run(settings: Settings, data: DataSet) -> tuple[dict[str, Any], RunFolder | None, dict | None, dict | None]:
     """What the first process finds: what the run is made of, its folder (the first process's alone), its state, and
     a finished run's summary.
     """
