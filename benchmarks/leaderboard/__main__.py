@@ -18,6 +18,7 @@ from benchmarks.leaderboard.store import Store
 from benchmarks.leaderboard.suite import Run, load_suite, suite_names
 from registry import SpecError
 from st_utils.errors import UserError
+from st_utils.training.identity import changed_defaults
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -72,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     with Store(args.store) as store:
         store.add(Path(args.suite).stem, runs)
         before = {r["key"]: r["status"] for r in store.runs()}
+        _tell_changed_defaults({r["row"]: r for r in store.runs() if r["status"] == "done"}, runs)
         old = [r for r in runs if r.data and before.get(r.key_without_data) == "done"]
         if old and any(before[r.key] != "done" for r in old):
             print(f"{len(old)} of these runs were done by a version that did not record their data: they stay as rows")
@@ -90,6 +92,14 @@ def run(args: argparse.Namespace) -> int:
     states = [after[r.key]["status"] for r in runs]
     print(f"{states.count('done')} of {len(runs)} runs are done, {len(failed)} failed; store: {args.store}")
     return 1 if failed else 0
+
+
+def _tell_changed_defaults(done: dict[str, dict[str, Any]], runs: list[Run]) -> None:
+    """Say which rows were made when defaults of their model were others: they are not run again."""
+    for run in {run.row: run for run in runs}.values():
+        full = ((done.get(run.row) or {}).get("summary") or {}).get("full_spec")
+        if full and (changes := changed_defaults("model", run.spec, full)):
+            print(f"{run.label or run.spec}: done with other defaults ({', '.join(changes)}); name a new --store")
 
 
 def chosen(args: argparse.Namespace) -> list[Run]:

@@ -65,14 +65,23 @@ def as_made(kind: str, short: str, full: str, decided: Iterable[str] = ()) -> Sp
 
     What data set and settings have `decided` stays open.
     """
-    written, made = parse(short), registry.full(kind, full)
-    decided = {*decided, *(FROM_DATA if kind == "model" else ())}
-    now = registry.full(kind, written.replace(**{name: made.args[name] for name in decided if name in made.args}))
-    if now == made:
+    written, decided = parse(short), {*decided, *(FROM_DATA if kind == "model" else ())}
+    changes = changed_defaults(kind, short, full, decided)
+    if not changes:
         return written
-    changes = ", ".join(_changes(made, now))
+    changes = ", ".join(changes)
     logger.warning("defaults of %s have changed since the run was made: it keeps its own (%s)", written.name, changes)
     return _without(registry.canonical(kind, full), decided - set(written.args))
+
+
+def changed_defaults(kind: str, short: str, full: str, decided: Iterable[str] = FROM_DATA) -> list[str]:
+    """`node.tau=2.0, now 1.8` for every argument that `short` leaves open and that had another value in `full`.
+
+    Arguments that data set and settings have `decided` are left out.
+    """
+    made = registry.full(kind, full)
+    now = parse(short).replace(**{name: made.args[name] for name in decided if name in made.args})
+    return _changes(made, registry.full(kind, now))
 
 
 def says_nothing_else(kind: str, typed: Spec, full: str) -> bool:
