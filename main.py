@@ -123,11 +123,12 @@ def train(settings: Any, recipe: str, device: Any) -> int:
     from st_utils.inference import fold_norms
     from st_utils.training import launch
     from st_utils.training.identity import identity
+    from st_utils.training.resume import agreed_run
     from st_utils.training.run_folder import RunFolder
     from st_utils.training.trainer import load_weights
 
     data = launch.load_data(settings)
-    record, folder, state, summary = launch.agreed_run(settings, data)
+    record, folder, state, summary = agreed_run(settings, data)
     if summary and not (settings.eval or settings.profile or settings.audit):
         if folder:
             launch.show(folder, summary, "already finished")
@@ -195,7 +196,7 @@ def resolve(given: dict[str, Any]) -> tuple[Any, str]:
     """The settings of a run, its model spec complete and canonical, and the name of its recipe."""
     import zoo
     from st_utils.training.distributed import device_of
-    from st_utils.training.launch import dataset_as_recorded, recorded_args, recorded_settings, spec_as_recorded
+    from st_utils.training.resume import dataset_as_recorded, recorded_args, recorded_settings, spec_as_recorded
     from st_utils.training.settings import Settings, checked, read_yaml
     from zoo.recipe import fill, find_recipe, meant_for
 

@@ -78,9 +78,10 @@ def _add_files(digest: Any, files: Files) -> None:
         reach = WHOLE_BYTES if sum(sizes) <= WHOLE_BYTES else END_BYTES
     shared = os.path.commonprefix([min(paths), max(paths)]) if paths else ""  # noqa: RUF071 (cut at a separator below)
     start = shared.rfind(os.sep) + 1  # where the part of a path begins that does not depend on the root
-    for path, size in zip(places, sizes, strict=True):
-        digest.update(os.fsencode(f"{path[start:]}\n{size}\n"))
-        if reach is not None:
+    lines = [f"{path[start:]}\n{size}" for path, size in zip(places, sizes, strict=True)]
+    digest.update("\n".join(lines).encode(errors="surrogateescape"))
+    if reach is not None:
+        for path, size in zip(places, sizes, strict=True):
             digest.update(_ends(path, size, reach))
     if len(places) < len(paths):
         _add(digest, np.array([places[path] for path in paths]))

@@ -18,7 +18,8 @@ from PIL import Image
 import main
 import registry
 import zoo
-from st_utils.training import checkpoint, launch
+from st_utils.training import checkpoint, launch, resume
+from st_utils.training.identity import recorded_facts
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -274,7 +275,7 @@ def test_auto_never_starts_quietly_beside_a_run_that_is_almost_the_same(learned,
     folder = shutil.copytree(learned, tmp_path / "run")
     words = [*TINY, "--epochs", "10", "--lr", "0.01", "--batch-size", "32", "--output", tmp_path, "--resume", "auto"]
     given = main.resolve({"resume": "auto", "output": str(tmp_path), "dataset": "digits", "recipe": "none"})[0]
-    assert launch.find_run(given, launch.recorded_facts(given, launch.load_data(given))) == (None, None, None)
+    assert resume.find_run(given, recorded_facts(given, launch.load_data(given))) == (None, None, None)
     assert "no run of these settings" in caplog.text and "is the same but for" not in caplog.text
     caplog.clear()
     assert run(*words, "--smoothing", "0.1", "--epochs", "1") == 0
