@@ -122,15 +122,18 @@ def train(settings: Any, recipe: str, device: Any) -> int:
     """Train, or with --eval only test."""
     from st_utils.inference import fold_norms
     from st_utils.training import launch
+    from st_utils.training.identity import identity
+    from st_utils.training.resume import agreed_run
     from st_utils.training.run_folder import RunFolder
     from st_utils.training.trainer import load_weights
 
-    folder, state, summary = launch.agreed_run(settings)
+    data = launch.load_data(settings)
+    record, folder, state, summary = agreed_run(settings, data)
     if summary and not (settings.eval or settings.profile or settings.audit):
         if folder:
             launch.show(folder, summary, "already finished")
         return 0
-    data, trainer = assemble(settings, device)
+    trainer = assemble(settings, device, data, record)
     if settings.profile or settings.audit:
         return analyse(settings, trainer, state, folder)
     if settings.eval:
@@ -145,10 +148,12 @@ def train(settings: Any, recipe: str, device: Any) -> int:
     if state:
         trainer.load(state)
     if trainer.rank == 0:
-        folder = folder or RunFolder.create(settings.output, settings.identity(), launch.run_name(settings))
+        known = identity(settings, record)
+        folder = folder or RunFolder.create(settings.output, known, launch.run_name(settings))
+        folder.record_further(known)
     with folder or contextlib.nullcontext():
         if folder:
-            folder.write_args({**asdict(settings), "recipe": recipe, "full_spec": trainer.model.full_spec})
+            folder.write_args({**asdict(settings), "recipe": recipe, "full_spec": record["full_spec"]})
         launch.describe(trainer, recipe, folder)
         summary = trainer.fit(folder)
         if folder:
@@ -179,7 +184,8 @@ def measure(settings: Any, recipe: str, device: Any) -> int:
     from st_utils.training import launch
     from st_utils.training.dry_run import dry_run
 
-    _, trainer = assemble(settings, device)
+    data = launch.load_data(settings)
+    trainer = assemble(settings, device, data, {})
     launch.describe(trainer, recipe, None)
     for line in dry_run(trainer, settings.dry_run, settings.power):
         logger.info(line)
@@ -190,23 +196,28 @@ def resolve(given: dict[str, Any]) -> tuple[Any, str]:
     """The settings of a run, its model spec complete and canonical, and the name of its recipe."""
     import zoo
     from st_utils.training.distributed import device_of
-    from st_utils.training.launch import recorded_settings
+    from st_utils.training.resume import dataset_as_recorded, recorded_args, recorded_settings, spec_as_recorded
     from st_utils.training.settings import Settings, checked, read_yaml
     from zoo.recipe import fill, find_recipe, meant_for
 
     overrides = {part: given.pop(part) for part in PARTS if part in given}
-    recorded = checked(*recorded_settings(given.get("resume")))
+    args, origin = recorded_args(given.get("resume"))
+    recorded = checked(recorded_settings(args, origin, given), origin)
     for plugin in recorded.get("plugin", ()):
         registry.load_plugin(plugin)
     written = checked(read_yaml(given["config"]), given["config"]) if given.get("config") else {}
-    chosen = {**recorded, **written, **checked(given, "command line")}
+    typed = {**written, **checked(given, "command line")}
+    chosen = {**recorded, **typed}
     meant = meant_for(chosen["recipe"]) if chosen.get("recipe", "none") != "none" and not recorded else {}
     base = Settings(**{**meant, **chosen})
-    spec = zoo.override(base.model, **overrides, **({"step": base.step} if base.step else {}))
-    model, dataset = registry.entry("model", spec).name, registry.entry("dataset", base.dataset).name
+    overrides |= {"step": base.step} if base.step else {}
+    specs = {
+        "model": spec_as_recorded("model", base.model, args, "model" in typed, lambda s: zoo.override(s, **overrides)),
+        "dataset": dataset_as_recorded(base.dataset, args, typed),
+    }
+    model, dataset = (registry.entry(kind, spec).name for kind, spec in specs.items())
     recipe, content = (base.recipe, {}) if recorded else find_recipe(model, dataset, base.recipe)
     filling = {kind: content.pop(kind, {}) for kind in ("model", "dataset")}
-    specs = {"model": spec, "dataset": registry.parse(base.dataset)}
     settings = Settings(**{**checked(content, f"recipe {recipe}"), **meant, **chosen})
     if settings.amp == "fp16" and "amp" not in chosen and device_of(settings.device).type != "cuda":
         logger.warning("amp=fp16 of recipe %s is ignored on a CPU", recipe)
@@ -216,19 +227,17 @@ def resolve(given: dict[str, Any]) -> tuple[Any, str]:
     return replace(settings, **filled), recipe
 
 
-def assemble(settings: Any, device: Any) -> tuple[Any, Any]:
-    """The data set and a trainer with a freshly drawn model."""
+def assemble(settings: Any, device: Any, data: Any, record: dict[str, Any]) -> Any:
+    """A trainer with a freshly drawn model; `record` says what the run is made of."""
     import zoo
     from st_utils.training import launch
     from st_utils.training.trainer import Trainer, seed_everything
 
-    data = launch.load_data(settings)
     side = settings.img_size or data.img_size
     loaders = launch.make_loaders(data, settings, side, device)
     seed_everything(settings.seed)
     model = zoo.create_model(settings.model, num_classes=data.num_classes, in_channels=data.in_channels, img_size=side)
-    record = {"spec": settings.model, "full_spec": model.full_spec, "dataset": settings.dataset}
-    return data, Trainer(launch.prepared(model, settings, device), *loaders, data.num_classes, settings, record)
+    return Trainer(launch.prepared(model, settings, device), *loaders, data.num_classes, settings, record)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ This package imports nothing of the project, nor torch. `import zoo` registers t
 """
 
 from registry.catalogue import KINDS, Catalogue, Entry, Register, nearest
+from registry.plugin_files import plugin_digest
 from registry.plugins import PluginLoader, import_all
 from registry.spec import Spec, SpecError, parse
 
@@ -23,12 +24,14 @@ names = parts.names
 prefixes = parts.prefixes
 entry = parts.entry
 canonical = parts.canonical
+full = parts.full
 load_plugin = _plugins.load
 load_entry_points = _plugins.load_entry_points
 plugin_serves = _plugins.serves
+plugin_digests = _plugins.digests
 
 __all__ = [
-    "KINDS", "Catalogue", "Entry", "Register", "Spec", "SpecError", "canonical", "create", "entry",
-    "import_all", "load_entry_points", "load_plugin", "names", "nearest", "parse", "parts", "plugin_serves",
-    "prefixes", "register",
+    "KINDS", "Catalogue", "Entry", "Register", "Spec", "SpecError", "canonical", "create", "entry", "full",
+    "import_all", "load_entry_points", "load_plugin", "names", "nearest", "parse", "parts", "plugin_digest",
+    "plugin_digests", "plugin_serves", "prefixes", "register",
 ]  # fmt: skip

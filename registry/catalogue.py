@@ -189,6 +189,12 @@ class Catalogue:
             pass
         return part
 
+    def full(self, kind: str, spec: str | Spec, /, **context: Any) -> Spec:
+        """The spec with every argument spelled out, as a part built with this context has it in `.full_spec`."""
+        spec = parse(spec)
+        entry = self.entry(kind, spec)
+        return Spec(entry.name, self._full(entry, self._bind(entry, spec, context)))
+
     def canonical(self, kind: str, spec: str | Spec, keep: Iterable[str] = ()) -> Spec:
         """The spec with aliases resolved, values coerced and defaults left out; checks every nested part.
 

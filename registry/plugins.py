@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from registry.catalogue import Catalogue
+from registry.plugin_files import plugin_digest
 from registry.spec import SpecError
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class PluginLoader:
     def __init__(self, catalogue: Catalogue):
         self.catalogue = catalogue
         self.loaded: dict[str, frozenset[str]] = {}
+        self._points: set[str] = set()  # those that came from entry points
 
     def load(self, plugin: str | Path) -> None:
         """Load a plug-in: the path of a .py file, or the name of an importable module.
@@ -55,8 +57,20 @@ class PluginLoader:
     def serves(self, plugin: str | Path, spec: str) -> bool:
         """Whether a spec names a part that this plug-in registered when it was loaded; yes where it registered none."""
         names = self.loaded[_key(plugin)]
-        words = re.findall(r"[\w.]+", spec)
+        words = re.findall(r"[\w.]+(?![\w.]|\s*=)", spec)  # not the names of arguments
         return not names or any(word == name or word.startswith(f"{name}.") for word in words for name in names)
+
+    def digests(self, spec: str) -> dict[str, str]:
+        """The loaded plug-ins that serve a spec, of entry points too: file or module name -> digest of contents.
+
+        An installed package that registered nothing serves none: nobody asked for it by name.
+        """
+        found: dict[str, str] = {}
+        for key in sorted(self.loaded):
+            if self.serves(key, spec) and (self.loaded[key] or key not in self._points):
+                name = os.path.basename(key)
+                found[name if name not in found else key] = plugin_digest(key)
+        return found
 
     def load_entry_points(self) -> None:
         """Load the plug-ins of installed packages (entry-point group `spiking_transformer_zoo`).
@@ -64,6 +78,8 @@ class PluginLoader:
         One that fails is left out with a warning: nobody asked for it by name.
         """
         for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+            if point.value not in self.loaded:
+                self._points.add(point.value)
             try:
                 self._guarded(point.value, point.load, f"{point.name} = {point.value}")
             except SpecError as error:

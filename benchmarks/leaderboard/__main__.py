@@ -23,6 +23,7 @@ from benchmarks.leaderboard.store import Store
 from benchmarks.leaderboard.suite import Run, load_suite, suite_names
 from registry import SpecError
 from st_utils.errors import UserError
+from st_utils.training.identity import changed_defaults
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,6 +79,10 @@ def run(args: argparse.Namespace) -> int:
     with Store(args.store) as store:
         store.add(Path(args.suite).stem, runs)
         before = {r["key"]: r["status"] for r in store.runs()}
+        _tell_changed_defaults({r["row"]: r for r in store.runs() if r["status"] == "done"}, runs)
+        old = [r for r in runs if r.data and before.get(r.key_without_data) == "done"]
+        if old and any(before[r.key] != "done" for r in old):
+            print(f"{len(old)} of these runs were done by a version that did not record their data: they stay as rows")
         if args.launcher == "ray":
             launcher: Launcher = RayLauncher(output, _absolute(further), args.ray_address)
         else:
@@ -96,13 +101,22 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _tell_changed_defaults(done: dict[str, dict[str, Any]], runs: list[Run]) -> None:
+    """Say which rows were made when defaults of their model were others: they are not run again."""
+    for run in {run.row: run for run in runs}.values():
+        full = ((done.get(run.row) or {}).get("summary") or {}).get("full_spec")
+        if full and (changes := changed_defaults("model", run.spec, full)):
+            print(f"{run.label or run.spec}: done with other defaults ({', '.join(changes)}); name a new --store")
+
+
 def chosen(args: argparse.Namespace) -> list[Run]:
     """The runs that the command line asks for."""
     for plugin in args.plugin:
         registry.load_plugin(plugin)
     registry.load_entry_points()
     seeds = None if args.seeds is None else seed_numbers(args.seeds, "--seeds")
-    runs = load_suite(args.suite, seeds, plugins=tuple(args.plugin), further=args.add)
+    places = {n: v for n in ("data_dir", "cache_dir", "download") if (v := getattr(args, n))}
+    runs = load_suite(args.suite, seeds, plugins=tuple(args.plugin), further=args.add, places=places)
     if args.only:
         kept = [r for r in runs if any(fnmatch.fnmatch(n, args.only) for n in (r.spec, r.label or ""))]
         if not kept:
@@ -213,11 +227,13 @@ def _run_again(each: dict[str, Any]) -> int:
 
     output = Path("reproduced") / each["key"]
     words = [sys.executable, str(MAIN), *_as_run(each).arguments(), "--output", str(output)]
-    ended = subprocess.run(words, check=False).returncode
-    if ended == 0:
-        again, before = results(output)["summary"]["top1"], (each["summary"] or {}).get("top1")
-        print(f"top-1 {again:.2f} %" + ("" if before is None else f"; the table has {before:.2f} %"))
-    return ended
+    status = subprocess.run(words, check=False).returncode
+    if status == 0:
+        again, before = results(output)["summary"], each["summary"] or {}
+        print(f"top-1 {again['top1']:.2f} %" + (f"; the table has {before['top1']:.2f} %" if "top1" in before else ""))
+        if before.get("data") not in (None, again["data"]):
+            print("on other data than the table's: another --data-dir, or files that changed")
+    return status
 
 
 def _must_exist(store: str) -> None:

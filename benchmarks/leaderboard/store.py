@@ -102,12 +102,16 @@ class Store:
                     (*values, json.dumps(dict(run.settings), sort_keys=True), json.dumps(run.plugins)),
                 )
                 db.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?)", (suite, run.key, place))
+                if run.data:  # what failed for want of its data is this run
+                    db.execute("DELETE FROM runs WHERE key = ? AND status = 'failed'", (run.key_without_data,))
 
     def claim(self, keys: Iterable[str], owner: str, retry: bool = False) -> dict[str, Any] | None:
         """Take the next of these runs that is pending, or whose runner died (or, to retry, that failed)."""
         with self._writing() as db:
             for key in keys:
                 found = db.execute("SELECT * FROM runs WHERE key = ?", (key,)).fetchone()
+                if found is None:  # another runner, which has its data, took its place
+                    continue
                 free = found["status"] == "pending" or (retry and found["status"] == "failed")
                 if free or (found["status"] == "running" and not alive(found["owner"], found["beat"])):
                     now = time.time()

@@ -18,15 +18,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import zoo
 from benchmarks.leaderboard.rules import run_settings, seed_numbers, suite_seeds
-from registry import canonical, entry, nearest, plugin_serves
+from registry import SpecError, canonical, create, entry, full, nearest, plugin_digest, plugin_serves
+from st_utils.data import data_identity
 from st_utils.errors import UserError
+from st_utils.training.launch import model_step
 from st_utils.training.settings import read_yaml
 from zoo.recipe import fill, find_recipe
 
@@ -46,6 +49,7 @@ class Run:
         settings: further settings, by name.
         plugins: those files or modules that register parts of the spec, as far as it needs them.
         label: a short name: the spec as it was written, before the recipe filled it, where the suite gives none.
+        data: the digest of the data set's files; None where it has none, or they can't be read here.
     """
 
     spec: str
@@ -55,6 +59,7 @@ class Run:
     settings: Mapping[str, Any] = field(default_factory=dict)
     plugins: tuple[str, ...] = ()
     label: str | None = None
+    data: str | None = None
 
     @property
     def row(self) -> str:
@@ -67,8 +72,14 @@ class Run:
         return _digest(self._identity())
 
     def _identity(self) -> dict[str, Any]:
-        plugins = [_digest_of_plugin(plugin) for plugin in self.plugins]
-        return {k: v for k, v in asdict(self).items() if k != "label"} | {"plugins": plugins}
+        plugins = [plugin_digest(plugin) for plugin in self.plugins]
+        data = {"data": self.data} if self.data else {}  # as a key was before data were part of it
+        return {k: v for k, v in asdict(self).items() if k not in ("label", "data")} | {"plugins": plugins} | data
+
+    @property
+    def key_without_data(self) -> str:
+        """The key that the run had while its data could not be read, or in a version that left them out."""
+        return replace(self, data=None).key
 
     def arguments(self) -> list[str]:
         """The arguments of main.py that do this run."""
@@ -94,10 +105,23 @@ def _digest(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _digest_of_plugin(plugin: str) -> str:
-    """A file's content, so that an edited part is run again; a module's name."""
-    path = Path(plugin)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else plugin
+def _data_digest(spec: str, dataset: str, settings: Mapping[str, Any]) -> str | None:
+    """The digest of the files that a run with these settings reads; see `Run.data`."""
+    if "data_dir" not in entry("dataset", dataset).params:  # embedded: part of the program
+        return None
+    size = settings.get("event_size") or settings.get("img_size")
+    places = settings.get("data_dir") or "data", bool(settings.get("download"))
+    return _digest_at(dataset, *places, model_step(spec), size)
+
+
+@cache
+def _digest_at(dataset: str, data_dir: str, download: bool, step: int, size: int | None) -> str | None:
+    """That, read once for all runs; event frames are not cached, for the digest is of their recordings."""
+    offer = {"data_dir": data_dir, "download": download, "step": step, **({"event_size": size} if size else {})}
+    try:
+        return data_identity(create("dataset", dataset, **offer, cache_dir="none"))["digest"]
+    except (UserError, SpecError):  # the run itself fails of this, and says so in the table
+        return None
 
 
 def suite_names() -> list[str]:
@@ -105,7 +129,11 @@ def suite_names() -> list[str]:
 
 
 def load_suite(
-    name: str, seeds: list[int] | None = None, plugins: tuple[str, ...] = (), further: Sequence[str] = ()
+    name: str,
+    seeds: list[int] | None = None,
+    plugins: tuple[str, ...] = (),
+    further: Sequence[str] = (),
+    places: Mapping[str, Any] | None = None,
 ) -> list[Run]:
     """The runs of a suite, of this project or in a file of one's own, in order.
 
@@ -113,6 +141,7 @@ def load_suite(
         seeds: instead of the suite's.
         plugins: files or modules that register parts of the entries; they are loaded by now.
         further: specs that join the suite's entries.
+        places: settings that say where the data are, `data_dir` and `download`: their digests are in the runs' keys.
 
     Raises:
         UserError, SpecError: what the file says wrongly, in one line.
@@ -133,7 +162,7 @@ def load_suite(
     for written in [*entries, *further]:
         for one in _expand(written, str(path)):
             for seed in seeds:
-                run = _run({**common, **one}, shared, seed, plugins, str(path))
+                run = _run({**common, **one}, shared, seed, plugins, str(path), places or {})
                 runs.setdefault(run.key, run)
     if not runs:
         raise UserError(f"{path} has no entries")
@@ -164,6 +193,7 @@ def _run(
     seed: int,
     plugins: tuple[str, ...],
     origin: str,
+    places: Mapping[str, Any],
 ) -> Run:
     if not one.get("dataset"):
         raise UserError(f"{origin}: {one['model']} has no dataset")
@@ -178,5 +208,7 @@ def _run(
         canonical(kind, fill(kind, each, content.get(kind, {})), keep=content.get(kind, {}))
         for kind, each in (("model", spec), ("dataset", dataset))
     )
-    needed = tuple(plugin for plugin in plugins if plugin_serves(plugin, f"{spec} {dataset}"))
-    return Run(str(spec), str(dataset), recipe, seed, settings, needed, label)
+    texts = f"{full('model', spec)} {full('dataset', dataset)}"
+    needed = tuple(plugin for plugin in plugins if plugin_serves(plugin, texts))
+    data = _data_digest(str(spec), str(dataset), {**settings, **places})
+    return Run(str(spec), str(dataset), recipe, seed, settings, needed, label, data)

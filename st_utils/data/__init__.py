@@ -11,11 +11,12 @@ Every module here is imported on its own: a new data set is a new file.
 from registry import import_all
 from st_utils.data.augment import Augment
 from st_utils.data.base import ArrayImages, DataSet, FrameData, first_per_class, labels_of
+from st_utils.data.identity import Files, data_identity
 from st_utils.data.loader import BatchSource, EpochLoader, Share, build_loaders
 
 import_all(__name__, __path__)
 
 __all__ = [
-    "ArrayImages", "Augment", "BatchSource", "DataSet", "EpochLoader", "FrameData", "Share", "build_loaders",
-    "first_per_class", "labels_of",
+    "ArrayImages", "Augment", "BatchSource", "DataSet", "EpochLoader", "Files", "FrameData", "Share",
+    "build_loaders", "data_identity", "first_per_class", "labels_of",
 ]  # fmt: skip

@@ -16,7 +16,8 @@ class DataSet:
     """A registered data set, read and checked, before any transform.
 
     `train` and `test` are map-style: `split[i]` is (PIL image, label in 0..num_classes-1), the image of
-    mode "L" for one channel and "RGB" for three; `split.targets` are the labels. `img_size` is the side in
+    mode "L" for one channel and "RGB" for three; `split.targets` are the labels; `split.made_of`, if it is there,
+    lists the arrays and `Files` that its samples come from (see `data_identity`). `img_size` is the side in
     pixels to train at when nothing else is asked. `mean` and `std` are per channel, on the 0..1 scale.
     `crop_pct` is the part of the side that a test image keeps (ImageNet's 224 of 256; 1 for small images).
     """
@@ -58,6 +59,10 @@ class ArrayImages(Dataset):
         self.images = images
         self.targets = np.asarray(targets, dtype=np.int64)
         assert len(self.images) == len(self.targets), "one label per image"
+
+    @property
+    def made_of(self) -> list[Any]:
+        return [self.images]
 
     def __len__(self) -> int:
         return len(self.images)

@@ -90,5 +90,5 @@ def digits_dvs(
         levels = np.rint(split.images * (16 / 255)).astype(np.int64)
         frames = np.stack([framing(events) for events in saccade_events(levels)])
         narrow = frames.astype(np.uint8) if frames.dtype.kind == "i" and frames.max() < 256 else frames
-        splits.append(ArrayFrames(narrow, split.targets))
+        splits.append(ArrayFrames(narrow, split.targets, split.made_of))
     return FrameData("digits_dvs", *splits, 10, 2, event_size, (0.0, 0.0), (1.0, 1.0), still.class_names, step=step)

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from st_utils.data.event_files import Events
 from st_utils.data.event_frames import Framing, Recording
+from st_utils.data.identity import Files
 from st_utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -28,10 +29,13 @@ COUNTS = (np.uint8, np.int16, np.int32)  # the narrowest that holds every count 
 
 
 class ArrayFrames(Dataset):
-    """Frames in memory: `frames` [N, T, C, H, W], `targets` [N]; gives (array, int)."""
+    """Frames in memory: `frames` [N, T, C, H, W], `targets` [N]; gives (array, int).
 
-    def __init__(self, frames: np.ndarray, targets: Sequence[int] | np.ndarray):
-        self.frames = frames
+    made_of: what the frames were computed from, see `data_identity`; without it, they are the data.
+    """
+
+    def __init__(self, frames: np.ndarray, targets: Sequence[int] | np.ndarray, made_of: list[Any] | None = None):
+        self.frames, self.made_of = frames, [frames] if made_of is None else made_of
         self.targets = np.asarray(targets, dtype=np.int64)
         assert len(self.frames) == len(self.targets), "one label per sample"
 
@@ -45,7 +49,7 @@ class ArrayFrames(Dataset):
 class CachedFrames(ArrayFrames):
     """The frames of an HDF5 cache, mapped into memory; `events` [N] is how many events each sample's frames hold."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, recordings: Sequence[Recording]):
         import h5py  # slow to import, and used by event data only
 
         self.path = path
@@ -54,13 +58,13 @@ class CachedFrames(ArrayFrames):
             # contiguous and complete, so that it can be mapped: reading costs no copy but the one of the sample
             self._where = {"dtype": frames.dtype, "shape": frames.shape, "offset": frames.id.get_offset()}
             targets = file["targets"][:]
-        super().__init__(self._map(), targets)
+        super().__init__(self._map(), targets, files_of(recordings))
 
     def _map(self) -> np.ndarray:
         return np.memmap(self.path, mode="r", **self._where)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "frames": None}  # a spawned worker maps the file itself
+        return {**self.__dict__, "frames": None, "made_of": None}  # a spawned worker maps the file itself
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -74,12 +78,21 @@ class IntegratedFrames(Dataset):
         self.recordings, self.read, self.framing = recordings, read, framing
         self.targets = np.array([recording.label for recording in recordings], np.int64)
 
+    @property
+    def made_of(self) -> list[Files]:
+        return files_of(self.recordings)
+
     def __len__(self) -> int:
         return len(self.targets)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         frames = self.framing(self.read(self.recordings[index]))
         return frames.astype(np.float32), int(self.targets[index])
+
+
+def files_of(recordings: Sequence[Recording]) -> list[Files]:
+    """What frames are made of: the recordings' files, and which part of its file each recording is."""
+    return [Files([r.path for r in recordings], [(r.row, r.start, r.stop, r.part, r.shift) for r in recordings])]
 
 
 def cached_frames(
@@ -100,11 +113,11 @@ def cached_frames(
     settings = f"T{framing.step}-{framing.size}-{framing.integration}"
     path = cache_dir / f"{name}-{settings}-{key[:16]}.h5"
     with _locked(cache_dir):
-        if (found := _open(path)) is not None:
+        if (found := _open(path, recordings)) is not None:
             return found
         logger.info("%s: %s recordings are read once, into %s", name, f"{len(recordings):,}", path)
         _write(path, recordings, read, framing)
-    return CachedFrames(path)
+    return CachedFrames(path, recordings)
 
 
 def writable_cache(cache_dir: str | None, data_dir: str) -> Path | None:
@@ -133,11 +146,11 @@ def _key(name: str, recordings: Sequence[Recording], framing: Framing) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _open(path: Path) -> CachedFrames | None:
+def _open(path: Path, recordings: Sequence[Recording]) -> CachedFrames | None:
     if not path.exists():
         return None
     try:
-        return CachedFrames(path)
+        return CachedFrames(path, recordings)
     except (OSError, ValueError, KeyError, TypeError) as error:
         logger.warning("%s is damaged (%s): it is made anew", path, " ".join(str(error).split()))
         return None

@@ -8,6 +8,7 @@ from torchvision.datasets import ImageFolder
 
 from registry import register
 from st_utils.data.base import DataSet
+from st_utils.data.identity import Files
 from st_utils.errors import UserError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -20,6 +21,10 @@ class Photos(Dataset):
     def __init__(self, samples: list[tuple[str, int]]):
         self.paths = [path for path, _ in samples]
         self.targets = [target for _, target in samples]
+
+    @property
+    def made_of(self) -> list[Files]:
+        return [Files(self.paths)]
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -30,6 +30,10 @@ class Sequences(Dataset):
         self.length = width if form == "rows" else 1
         self.step = height * width // self.length
 
+    @property
+    def made_of(self) -> list[np.ndarray]:
+        return [self.images] if self.order is None else [self.images, self.order]
+
     def __len__(self) -> int:
         return len(self.targets)
 

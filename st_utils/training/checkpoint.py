@@ -59,6 +59,17 @@ def load(path):
         raise CheckpointError(f"{path}: its state makes no sense ({error})") from error
 
 
+def read_record(path):
+    """The `record` of a checkpoint's state, what the run is, without reading its tensors; {} where there is none."""
+    try:
+        with open(path, "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        state = dict(json.loads(header["__metadata__"]["state"])["dict"])
+        return dict(_unpacked(state["record"], {}))
+    except (OSError, ValueError, TypeError, LookupError, OverflowError, MemoryError):  # `load` says what is wrong
+        return {}
+
+
 def save_rotating(folder, name, state):
     """Write `state` to `<name>.safetensors`; what was there becomes `<name>.prev.safetensors`, if sound.
 

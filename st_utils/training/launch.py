@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,67 +11,13 @@ from torch import nn
 import registry
 from st_utils.data import Augment, DataSet, EpochLoader, FrameData, Share, build_loaders
 from st_utils.errors import UserError
-from st_utils.training import checkpoint, distributed, memory
+from st_utils.training import distributed, memory
 from st_utils.training.run_folder import RunFolder, refusal
-from st_utils.training.settings import Settings, read_yaml
+from st_utils.training.settings import Settings
 from st_utils.training.sync_norm import synchronised
 from st_utils.training.trainer import Trainer
 
 logger = logging.getLogger("zoo")
-
-
-def recorded_settings(resume: str | None) -> tuple[dict[str, Any], str]:
-    """The settings of the run that --resume names by its path, and the file that holds them."""
-    folder = Path(resume or "auto")
-    args = (folder.parent if folder.is_file() else folder) / "args.yml"
-    if resume in (None, "auto") or not args.is_file():
-        return {}, ""
-    known = {f.name for f in fields(Settings)} - {"resume", "eval", "config", "dry_run"}
-    return {name: value for name, value in read_yaml(args).items() if name in known and value is not None}, str(args)
-
-
-def find_run(settings: Settings) -> tuple[RunFolder | None, Path | None, dict | None]:
-    """The folder, checkpoint and state that --resume means: all None for a fresh run."""
-    if settings.resume is None:
-        return None, None, None
-    path = Path(settings.resume)
-    if settings.resume != "auto" and path.is_file():
-        if not settings.eval:
-            raise UserError(f"{path} is one checkpoint: give its run's folder to --resume, or add --eval")
-        return None, path, checkpoint.load(path)
-    folder = RunFolder.find(settings.output, settings.identity()) if settings.resume == "auto" else RunFolder.open(path)
-    if folder is None:
-        if settings.eval:
-            raise UserError(f"no run of these settings is in {settings.output}")
-        logger.info("no run of these settings is in %s: starting one", settings.output)
-        return None, None, None
-    changed = [] if settings.eval else folder.differences(settings.identity())
-    if changed:
-        changed = ", ".join(f"{name}={folder.identity.get(name)!r}" for name in changed)
-        raise UserError(f"{folder.path} was run with other settings ({changed}): give the same, or leave out --resume")
-    if not settings.eval:
-        folder.lock()
-    if not any(file.exists() for file in checkpoint.rotating_paths(folder.path, "last")):
-        if settings.eval:
-            raise UserError(f"{folder.path} has no checkpoint yet")
-        return folder, None, None
-    state, path, _ = checkpoint.load_newest(folder.path, "last")
-    return folder, path, state
-
-
-def agreed_run(settings: Settings) -> tuple[RunFolder | None, dict | None, dict | None]:
-    """What the first process's `find_run` finds: the folder (its alone), the state, and a finished run's summary."""
-    folder = state = None
-
-    def find() -> tuple[Path | None, dict | None]:
-        nonlocal folder, state
-        folder, path, state = find_run(settings)
-        return path, folder and folder.read_summary()
-
-    path, summary = distributed.from_first(find)
-    if path is not None and state is None:
-        state = checkpoint.load(path)
-    return folder, state, summary
 
 
 def load_data(settings: Settings) -> DataSet:

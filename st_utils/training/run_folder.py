@@ -40,8 +40,8 @@ class RunFolder:
     Writing takes its lock, which `close()`, the end of a `with` block or of the process releases; reading does not.
     """
 
-    def __init__(self, path, identity, created):
-        self.path = Path(path)
+    def __init__(self, path, identity, created, args=None):
+        self.path, self.args = Path(path), args or {}
         self.last, self.best = self.path / "last.safetensors", self.path / "best.safetensors"
         self.identity, self._created = identity, created
         self._metrics, self._summary = self.path / "metrics.jsonl", self.path / "summary.json"
@@ -77,11 +77,16 @@ class RunFolder:
     @classmethod
     def find(cls, output, identity):
         """The newest folder under `output` whose args.yml records this identity, or None."""
+        return next((folder for folder in cls.all(output) if not folder.differences(identity)), None)
+
+    @classmethod
+    def all(cls, output):
+        """Every run's folder under `output`, the newest first; one with a damaged args.yml is logged and left out."""
         found = []
         try:
             paths = sorted(Path(output).iterdir())
         except FileNotFoundError:
-            return None
+            return []
         except OSError as error:
             raise UserError(f"cannot look for runs in {output}: {error.strerror}") from error
         for path in paths:
@@ -89,15 +94,14 @@ class RunFolder:
                 found.append(cls.open(path))
             except UserError as error:
                 _log.log(logging.WARNING if os.path.exists(path / "args.yml") else logging.DEBUG, "%s", error)
-        found = [folder for folder in found if not folder.differences(identity)]
-        return max(found, key=lambda folder: folder._created, default=None)
+        return sorted(found, key=lambda folder: folder._created, reverse=True)
 
     @classmethod
     def open(cls, path):
         """The run's folder at `path`. Raises UserError when that is not one."""
         try:
             args = yaml.safe_load((Path(path) / "args.yml").read_bytes())
-            return cls(path, dict(args["identity"]), str(args["created"]))
+            return cls(path, dict(args["identity"]), str(args["created"]), args)
         except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise UserError(f"{path} is not a run's folder: no usable args.yml ({reason})") from error
@@ -111,6 +115,10 @@ class RunFolder:
     def finished(self):
         """Whether the run wrote its summary."""
         return self.read_summary() is not None
+
+    def record_further(self, identity):
+        """Add to the identity what an older version did not record; the next `write_args` writes it."""
+        self.identity = {**_plain(identity), **self.identity}
 
     def lock(self):
         """Keep other processes from writing here. Raises UserError when one already does."""

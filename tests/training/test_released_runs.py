@@ -1,0 +1,44 @@
+"""Runs that earlier versions made, kept in tests/released: they still mean what they meant."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import main
+from st_utils.training import checkpoint
+
+RELEASED = sorted(path.parent for path in (Path(__file__).parents[1] / "released").glob("*/args.yml"))
+COMMAND = [
+    "--model", "spikformer(embed_dim=8, depth=1, num_heads=2, mlp_ratio=1.0)", "--attention", "statten", "--step", "2",
+    "--img-size", "8", "--epochs", "25", "--batch-size", "32", "--lr", "0.01", "--device", "cpu",
+]  # fmt: skip
+
+
+def test_there_are_some():
+    assert RELEASED
+
+
+@pytest.mark.parametrize("run", RELEASED, ids=lambda path: path.name)
+def test_it_evaluates_to_its_recorded_accuracy(run, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "run")
+    summary = json.loads((folder / "summary.json").read_text())
+    shutil.copy(folder / "last.safetensors", tmp_path / "alone.safetensors")
+    for what, top1 in (("run", "top1"), ("run/best.safetensors", "best_top1"), ("alone.safetensors", "top1")):
+        assert main.main(["--eval", "--device", "cpu", "--resume", str(tmp_path / what)]) == 0
+        assert f"top-1 {summary[top1]:.2f} %" in capsys.readouterr().out, what
+    assert checkpoint.read_record(folder / "last.safetensors")["full_spec"] == summary["full_spec"]
+
+
+@pytest.mark.parametrize("run", RELEASED, ids=lambda path: path.name)
+def test_the_command_that_made_it_finds_it(run, tmp_path, caplog):
+    caplog.set_level("INFO", logger="zoo")
+    shutil.copytree(run, tmp_path / "run")
+    assert main.main([*COMMAND, "--output", str(tmp_path), "--resume", "auto"]) == 0
+    assert "already finished: top-1 74.93 %" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    if run.name == "033ad3e":
+        assert "does not record its data, an earlier version made it" in caplog.text
