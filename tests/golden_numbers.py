@@ -17,8 +17,9 @@ FOLDER = Path(os.environ.get("ZOO_GOLDEN", SHARED if SHARED.is_dir() else HERE))
 
 
 def files(*patterns: str) -> list[Path]:
-    """The golden files of these names, held-out ones among them where the folder has them."""
-    return sorted({path for pattern in patterns for path in FOLDER.glob(f"{pattern}.json")})
+    """The golden files of these names, held-out ones among them where the folder has them, each once."""
+    found = {path.name: path for folder in (HERE, FOLDER) for name in patterns for path in folder.glob(f"{name}.json")}
+    return [found[name] for name in sorted(found)]
 
 
 def read(path: Path) -> dict:
