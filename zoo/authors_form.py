@@ -4,7 +4,7 @@ No name or shape in a checkpoint shows an attention's scale, where an embedding 
 So each published model lists its `Form`s: what the authors' code fixes, whatever its constructor is told. What a form
 neither fixes nor leaves free has the default of the model's class.
 
-    differences(parse('qkformer(num_heads=4)'), ...)  # ["num_heads=4, the authors' code has 8", ...]
+    closest("qkformer", parse(model.full_spec), forms)[0]  # ["legacy_batch_leak=false, the authors' code has true"]
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ FREE = {
     "img_size": "the tokens come from the image that is given",
     "step": "the time steps are the constructor's or the input's",
     "num_heads": "an argument of the constructor: the weights do not tell",
-    "head_init": "of initial weights only",
-    "projection_init": "of initial weights only",
 }
+# Arguments that say how weights start: loading replaces them.
+INITIAL = ("head_init", "projection_init")
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ def closest(name: str, ours: Spec, forms: Iterable[Form]) -> tuple[list[str], Sp
     """
     found = []
     for form in forms:
-        kept = {key: value for key, value in ours.args.items() if key in FREE or key in form.free}
+        kept = {key: value for key, value in ours.args.items() if key in (*FREE, *INITIAL, *form.free)}
         known = parts.entry("model", name).params
         theirs = parts.full("model", Spec(name, {k: v for k, v in {**kept, **form.fixed}.items() if k in known}))
-        free = FREE.keys() - form.fixed.keys() | form.free.keys()
+        free = (FREE.keys() - form.fixed.keys()) | form.free.keys() | {*INITIAL}
         lines: list[str] = []
         found.append((lines, _corrected(_plain(ours), _plain(theirs), free, "", lines)))
     lines, spec = min(found, key=lambda pair: len(pair[0]))

@@ -38,11 +38,14 @@ def _authors_arguments(file: str, args: Constructor, step: int) -> dict[str, Any
 
 
 def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
+    # the model's own neuron serves where it is theirs but for the threshold, which each of the two has for itself
+    mixer, node = args["attention"], args["node"]
+    shared = isinstance(mixer, Spec) and mixer.args.get("tim_node") is None and node.args.get("tau") == 2.0
     attention = {
         "attn_threshold": weights.constant(ATTN_THRESHOLD, 0.5),
         "in_threshold": weights.constant(MODULE + r"in_lif\.threshold", 1.0),
         "out_threshold": weights.constant(MODULE + r"out_lif\.threshold", 1.0),
-        "tim_node": NODE,
+        "tim_node": None if shared else NODE,
     }
     return [Form({"attention": Spec("tim", attention), "node": node_of(NODE, weights)}, FREE)]
 
