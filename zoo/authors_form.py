@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from registry import Spec, parts
+from registry import Spec, parse, parts
 from registry.spec import show
 from st_utils.errors import UserError
 
@@ -50,6 +50,11 @@ class Form:
     free: Mapping[str, str] = field(default_factory=dict)
     has: str = ""
     lacks: str = ""
+
+
+def learnt(*nodes: str | Spec) -> dict[str, str]:
+    """What a checkpoint has or lacks that is for these neurons: PLIF's learnt time constants are called w."""
+    return {"has" if any(parse(node).name == "plif" for node in nodes) else "lacks": r"\.w$"}
 
 
 class Weights(dict[str, Any]):

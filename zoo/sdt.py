@@ -13,7 +13,7 @@ from st_utils.block import Residual
 from st_utils.errors import UserError
 from st_utils.layer import ConvNorm, init_trunc_normal
 from st_utils.transformer import SpikingTransformer
-from zoo.authors_form import Form, Weights
+from zoo.authors_form import Form, Weights, learnt
 from zoo.constructor import SPIKFORMER, Constructor
 from zoo.published import Published, square
 
@@ -78,7 +78,10 @@ def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
     original = product([{}, {"node": "plif"}], [_sdsa("none"), _sdsa("kv")])
     statten = [Spec("statten", {"events": events}) for events in (False, True)]
     fork = product([{}, {"mlp_node": "plif"}], [_sdsa("none"), _sdsa("qkv"), *statten])
-    return [Form({"attention": attention, **halves, **nodes}, FREE) for nodes, attention in (*original, *fork)]
+    return [
+        Form({"attention": attention, **halves, **nodes}, FREE, **learnt(*nodes.values()))
+        for nodes, attention in (*original, *fork)
+    ]
 
 
 @register.model(

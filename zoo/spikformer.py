@@ -46,9 +46,15 @@ def _authors_arguments(file: str, args: Constructor, step: int) -> dict[str, Any
 
 
 def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
-    """Only the class for events has a `pos_embed`, which it never uses: a checkpoint may have been freed of it."""
-    events = Form(FORMS["cifar10dvs"], has="" if args["in_channels"] == 2 else "pos_embed")
-    return [Form(FORMS["cifar10"], lacks="pos_embed"), events, Form(FORMS["imagenet"], lacks="pos_embed")]
+    """Only the class for CIFAR has linear layers; only that for events a `pos_embed`, which it never uses."""
+    linear = r"\.q_linear\."
+    # a checkpoint may have been freed of what is never used: two channels tell as well
+    events = "" if args["in_channels"] == 2 else "pos_embed"
+    return [
+        Form(FORMS["cifar10"], has=linear),
+        Form(FORMS["cifar10dvs"], has=events, lacks=linear),
+        Form(FORMS["imagenet"], lacks=rf"pos_embed|{linear}"),
+    ]
 
 
 @register.model("spikformer", source="Zhou et al. 2023, arXiv:2209.15425; ZK-Zhou/spikformer")

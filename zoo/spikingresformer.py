@@ -14,7 +14,7 @@ from st_utils.block import Block
 from st_utils.errors import UserError
 from st_utils.layer import NodeConvNorm, init_trunc_normal
 from st_utils.transformer import SpikingTransformer, drop_path_rates, halved, per_stage
-from zoo.authors_form import Form, Weights
+from zoo.authors_form import Form, Weights, learnt
 from zoo.constructor import NEEDED, Constructor, choose
 from zoo.published import Published, inside
 from zoo.step_benchmark import CONSTANTS, DEFAULTS, FOLDER, neuron, node_of
@@ -98,12 +98,15 @@ def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
     outer = args["mlp_node"] or args["node"]
     tau = outer.args.get("tau", 2.0) if outer.name == "lif" else 2.0
     step = _step_nodes(node_of(Spec("lif", {"tau": tau}), weights))
+    free = {**FREE, "mlp_node.tau": "tau of the benchmark's constructor: the weights do not tell"}
     forms = []
     for legacy_grid, stem in ((224, "conv_stem"), (size, "conv_stem"), (size // 4, IMAGENET_STEM), (56, IMAGENET_STEM)):
         shape = {"embedding": stem, "legacy_grid": legacy_grid}
-        forms.append(Form({**step, **shape}, FREE, has=r"^classifier\.bias$"))
-        original = ({"node": node, "head_bias": False, **shape} for node in NODES.values())
-        forms += [Form(fixed, FREE, lacks=r"^classifier\.bias$") for fixed in original]
+        forms.append(Form({**step, **shape}, free, has=r"^classifier\.bias$"))
+        if not weights.has(r"^classifier\.bias$"):
+            forms += [
+                Form({"node": node, "head_bias": False, **shape}, FREE, **learnt(node)) for node in NODES.values()
+            ]
     return forms
 
 

@@ -14,7 +14,7 @@ from st_utils.errors import UserError
 from st_utils.layer import ConvNorm, ConvNormNode, OverTime, init_kaiming_normal
 from st_utils.node.base import IntegrateAndFire
 from st_utils.resnet import SpikingResNet
-from zoo.authors_form import Form, Weights
+from zoo.authors_form import Form, Weights, learnt
 from zoo.constructor import Constructor
 from zoo.published import Published, inside
 
@@ -87,7 +87,7 @@ def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
         for surrogate in SURROGATES.values():
             node = Spec(name, {"threshold": threshold, "surrogate": surrogate})
             fixed = {"node": node, "transfer": True, "legacy_step_norm": True}
-            forms += [Form({**fixed, **stem}, FREE) for stem in stems]
+            forms += [Form({**fixed, **stem}, FREE, **learnt(node)) for stem in stems]
     return forms
 
 
