@@ -8,9 +8,11 @@ import pytest
 import torch
 
 import zoo
+from registry import parse
 from st_utils.errors import UserError
 from tests import golden_numbers as golden
 from tests.zoo.test_golden import FILES
+from zoo.authors_form import Weights, closest
 
 SIZES = {"embed_dims": 64, "num_heads": 4, "mlp_ratios": 4, "depths": 2}
 RESFORMER = {
@@ -199,3 +201,47 @@ def test_spikformers_initial_weights(file, trunc):
         assert layer.weight.abs().max() <= (2.0 if trunc else 1 / 8)
     assert model.head.weight.std().item() == pytest.approx(0.02, rel=0.1)
     assert model.blocks[0].mlp.branch.fc1.conv.bias.abs().sum().item() == 0 if trunc else True
+
+
+VARIATIONS = {
+    "spikformer_cifar": [{"T": 2}, {"num_heads": 8}, {"in_channels": 2}],
+    "sdt": [{"mlp_ratios": 1}, {"spike_mode": "plif"}, {"pooling_stat": "1111"}, {"dvs_mode": True, "in_channels": 2}],
+    "statten": [{"chunk_size": 4}, {"spike_mode": "plif"}, {"dvs_mode": True}, {"attention_mode": "SDT"}],
+    "sdt_v2": [{"kd": True}, {"T": 1}],
+    "sdt_v3_large": [{"kd": False}, {"sr_ratios": 2}, {"choice": "base"}, {"drop_path_rate": 0.2}, {"T": 2}],
+    "qkformer_cifar": [{"num_heads": 2}, {"depths": 5}, {"T": 2}],
+    "qkformer_dvs": [{"mlp_ratios": 4}, {"num_heads": 2}],
+    "qkformer_imagenet": [{"num_heads": 2}, {"T": 1}],
+    "spikingformer": [{"tau": 3.0}, {"attn_scale": 0.5}, {"threshold": 0.7}],
+    "spikf_semm": [{"num_expert": 2}, {"expert_dim": 8}],
+    "sglformer": [{"num_hw": 3}, {"attn_scale": 0.5}],
+    "swformer": [{"FL_blocks": 8}, {"tau": 1.5}],
+    "spikingresformer": [{"img_size": 32}, {"tau": 3.0}, {"prologue": None}, {"img_size": 64, "prologue": None}],
+    "spikingresformer_authors": [{"activation": "PLIF"}, {"activation": "IF"}, {"img_size": 64}],
+    "spikingformer_authors_cifar": [{"T": 1}, {"num_heads": 8}],
+    "tim": [{"tim_alpha": 0.3}, {"attn_scale": 0.5}, {"tau": 3.0}],
+    "dta_snn18": [{"DTA_ON": False}, {"dvs": True, "time_step": 4}],
+    "transfer_vgg": [{"act_fun": "AtanGrad"}, {"node_type": "PLIFNode"}, {"node_type": "IFNode"}, {"tau": 3.0}],
+    "transfer_resnet18": [{"dataset": "imnet"}, {"act_fun": "SigmoidGrad"}, {"inplanes": 32}],
+}
+
+
+@pytest.mark.parametrize("file", VARIATIONS)
+def test_what_their_constructors_can_build_has_a_form(file):
+    """The constructor's arguments and what the authors' code fixes are told apart alike in both directions."""
+    numbers = golden.read(golden.files(file)[0])
+    source, name = numbers["source"], numbers["source"]["class"].split("(")[-1].rstrip(")")
+    for variation in VARIATIONS[file]:
+        constructor = {**numbers["constructor"], **variation}
+        neuron = {
+            **numbers["neuron"],
+            "v_threshold": constructor.get("threshold", numbers["neuron"].get("v_threshold")),
+        }
+        spec = zoo.authors_spec(source["repository"], source["file"], constructor, 4, neuron, name)
+        with torch.device("meta"):
+            model = zoo.create_model(spec)
+        node = parse(model.full_spec).args["node"].args
+        told = {"tokenizer.lif.threshold": torch.tensor(node["threshold"])} if "threshold" in node else {}
+        told |= {f"block.0.attn.TIM.{x}_lif.threshold": torch.tensor(0.3) for x in ("in", "out") if file == "tim"}
+        full = parse(model.full_spec)
+        assert closest(full.name, full, model.published.forms(full.args, Weights(told)))[0] == [], variation

@@ -26,6 +26,7 @@ def trains(model: torch.nn.Module, size: tuple[int, int] = (8, 8)) -> None:
     assert missing_gradients(model) == []
 
 
+@pytest.mark.filterwarnings("ignore:on these weights")
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("path", golden.files("qkformer_*_b1*"), ids=lambda path: path.stem)
 def test_with_one_sample_there_is_no_leak(path, legacy):
@@ -41,6 +42,7 @@ def test_with_one_sample_there_is_no_leak(path, legacy):
         torch.testing.assert_close(model(x), golden.tensor(numbers[mode]["output"]), rtol=0, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:on these weights")
 @pytest.mark.parametrize("legacy", [False, True])
 def test_only_the_authors_form_leaks(legacy):
     """On the authors' weights, a sample's logits depend on the one before it in the batch, or don't."""
