@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from registry import Spec, register
 from st_utils.attention.dta import SOURCE
 from st_utils.resnet import SpikingResNet
+from zoo.authors_form import Form
+from zoo.constructor import Constructor
 from zoo.published import Published, inside
 from zoo.sew_resnet import BLOCK_RULES
 
@@ -30,8 +31,12 @@ TNA_RULES = (
 DTA_RULES = (*inside({"T_XA": "txa"}, TXA_RULES), *inside({"T_NA": "tna"}, TNA_RULES))
 
 
-def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[str, Any]:
-    """Both classes' constructors; what a call leaves out has the class's default."""
+# Of both classes; that of 34 layers has no events.
+DTA_DEFAULTS = {"block": None, "layers": None, "num_classes": 10, "time_step": 6, "DTA_ON": True, "dvs": None}
+WIDE_DEFAULTS = {**DTA_DEFAULTS, "num_classes": 1000, **dict.fromkeys(("groups", "width_per_group", "norm_layer"))}
+
+
+def _authors_arguments(file: str, args: Constructor, step: int) -> dict[str, Any]:
     neuron = args["neuron"]
     surrogate = Spec("triangle", {"strict": True})
     node = {
@@ -41,12 +46,11 @@ def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[st
         "detach_reset": False,
         "surrogate": surrogate,
     }
-    events = bool(args.get("dvs"))
     return {
-        "num_classes": args.get("num_classes", 10),
-        "in_channels": 2 if events else 3,
-        "step": args.get("time_step", 6),
-        "attention": Spec("dta", {"project": False}) if args.get("DTA_ON", True) else None,
+        "num_classes": args["num_classes"],
+        "in_channels": 2 if args["dvs"] else 3,
+        "step": args["time_step"],
+        "attention": Spec("dta", {"project": False}) if args["DTA_ON"] else None,
         "node": Spec("lif", node),
     }
 
@@ -63,6 +67,8 @@ PUBLISHED = Published(
     # second names of the same tensors
     unused=(r"(?:.+\.)?conv[12]_s\..+", r".+\.seqbn\..+"),
     spec=_authors_arguments,
+    forms=lambda args, weights: [Form(), Form({"attention": None})],
+    defaults=lambda place, name: WIDE_DEFAULTS if name.lower() == "dta_snn_34" else DTA_DEFAULTS,
 )
 
 

@@ -1,13 +1,17 @@
 """Authors' checkpoints and constructor arguments -> models of this zoo.
 
+    model = create_model(authors_spec("ZK-Zhou/spikformer", "cifar10/model.py", arguments, step=4))
+    load_published(model, torch.load("checkpoint.pth.tar", weights_only=True))
+
 A model class that was published has an attribute `published`, a `Published`: the authors' repositories, how
-their parameter names become ours, which names their own code never uses, and how the arguments of their
-constructor become a spec.
+their parameter names become ours, which names their own code never uses, how the arguments of their
+constructor become a spec, and what their code fixes whatever it is told.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +19,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from registry import Spec, entry, names
+from registry import Spec, entry, names, parse
 from st_utils.errors import UserError
 from st_utils.training.finite import refuse_not_finite
+from zoo.authors_form import Form, Weights, closest
+from zoo.constructor import Constructor
 
 Rules = tuple[tuple[str, str], ...]
 
 # What the authors' last name components are called here.
 WORDS = {"linear": "conv", "bn": "norm"}
+
+# Other names of a repository, in lower case: the authors' own of a copy that was read, or one that it moved to.
+MOVED = {
+    "fancyssc/step": "fancyssc/spikingtransformerbenchmark",
+    "intelligent-computing-lab-panda/statten": "marcocrisafulli5/statten",
+    "intelligent-computing-lab-yale/statten": "marcocrisafulli5/statten",
+}
 
 
 @dataclass(frozen=True)
@@ -35,14 +48,21 @@ class Published:
         rules: (pattern, replacement) pairs of regular expressions on whole parameter names; the first match
             counts, and a component `linear` or `bn` of its result becomes `conv` or `norm`.
         unused: patterns of names that the authors' forward never touches.
-        spec: (file, constructor arguments, steps) -> the arguments of our spec. Among the constructor's arguments
-            is `neuron`, settings of the neurons that the authors' code fixes, where they are known.
+        spec: (file, constructor arguments, steps) -> the arguments of our spec. The file is in lower case. Among the
+            arguments is `neuron`, settings of the neurons that the authors' code fixes, where they are known.
+        forms: (the arguments of a model's full spec, the authors' weights) -> the forms that their code can have.
+        defaults: ("owner/name:file" in lower case, name of the class) -> the defaults of their constructor's
+            arguments, see Constructor.
+        further: their constructor takes any further keyword.
     """
 
     repositories: tuple[str, ...]
     rules: Rules
     unused: tuple[str, ...]
-    spec: Callable[[str, Mapping[str, Any], int], dict[str, Any]]
+    spec: Callable[[str, Constructor, int], dict[str, Any]]
+    forms: Callable[[Mapping[str, Any], Weights], Iterable[Form]]
+    defaults: Callable[[str, str], Mapping[str, Any]]
+    further: bool = False
 
     def rename(self, key: str) -> str | None:
         """Our name for the authors' `key`, "" where their code never uses it, None where it is unknown."""
@@ -68,46 +88,76 @@ def square(height: int, width: int) -> int | tuple[int, int]:
     return height if height == width else (height, width)
 
 
-def load_published(model: nn.Module, state_dict: Mapping[str, Any]) -> nn.Module:
+def load_published(model: nn.Module, state_dict: Mapping[str, Any], strict_spec: bool = True) -> nn.Module:
     """Load an authors' checkpoint into a model of this zoo, strictly, in place.
 
     Args:
         model: built by `create_model` in the form that the authors published (see `authors_spec`).
         state_dict: their names -> tensors. A checkpoint that holds it under "state_dict" or "model", and
             names that start with "module.", are understood.
+        strict_spec: refuse a model whose arguments, where no parameter shows them, are not those of the authors'
+            code; with false it is loaded and a warning names them.
 
     Raises:
-        UserError: names what is unknown, missing, given twice, of another shape or not finite; the model is unchanged.
+        UserError: names what is unknown, missing, given twice, of another shape, not finite or not a floating-point
+            number, or which arguments differ from the authors'; the model is unchanged.
     """
     published = getattr(model, "published", None)
     if published is None:
         raise UserError(f"{type(model).__name__} has no published weights")
+    weights = _unwrapped(state_dict)
+    target = model.state_dict()
+    found, problems = _matched(published, weights, target)
+    differences, right = _differences(model, published, weights)
+    if problems:
+        more = f" and {len(problems) - 6} more" if len(problems) > 6 else ""
+        hint = f"; {', '.join(differences[:6])}" if differences else ""
+        raise UserError(f"these weights are not of {model.spec}: {'; '.join(problems[:6])}{more}{hint}")
+    refuse_not_finite(found, model)
+    if differences:
+        message = f"on these weights {model.spec} is not the authors' model: {'; '.join(differences)}"
+        if strict_spec:
+            raise UserError(f"{message}. Build {right}, or say strict_spec=False")
+        warnings.warn(message, stacklevel=2)
+    with torch.no_grad():
+        for name, tensor in found.items():
+            target[name].copy_(tensor)
+    return model
+
+
+def _unwrapped(state_dict: Mapping[str, Any]) -> Weights:
+    """The authors' names -> tensors, out of what a checkpoint holds. Raises UserError."""
+    if not isinstance(state_dict, Mapping):
+        raise UserError(f"weights are a mapping from names to tensors, not {type(state_dict).__name__}")
     for wrapper in ("state_dict", "model"):
         state_dict = state_dict[wrapper] if isinstance(state_dict.get(wrapper), Mapping) else state_dict
-    target = model.state_dict()
+    plain = [str(key).removeprefix("module.") for key in state_dict]
+    if twice := {key for key in plain if plain.count(key) > 1} if len(set(plain)) < len(plain) else None:
+        raise UserError(f"these weights have {min(twice)} with and without module. before it")
+    return Weights(zip(plain, state_dict.values(), strict=True))
+
+
+def _matched(published: Published, weights: Weights, target: Mapping[str, Tensor]) -> tuple[dict, list[str]]:
+    """Our names -> the authors' tensors in our shapes, and a line for everything that does not fit."""
     found: dict[str, Tensor] = {}
     problems = []
-    for key, tensor in state_dict.items():
-        name = published.rename(key.removeprefix("module."))
+    for key, tensor in weights.items():
+        name = published.rename(key)
         if name == "":
             continue
         if name not in target:
             problems.append(f"{key} has no place here")
         elif name in found:
             problems.append(f"{key} is the second for {name}")
+        elif not isinstance(tensor, Tensor):
+            problems.append(f"{key} is of type {type(tensor).__name__}, not a tensor")
+        elif target[name].is_floating_point() and not tensor.is_floating_point():
+            problems.append(f"{key} holds {tensor.dtype}, not floating-point numbers: dequantise the weights first")
         elif not _same_shape(tensor, target[name]):
             problems.append(f"{key} is {list(tensor.shape)}, {name} is {list(target[name].shape)}")
         else:
             found[name] = tensor.reshape(target[name].shape)
-    problems += [f"nothing for {name}" for name in target if name not in found]
-    if problems:
-        more = f" and {len(problems) - 6} more" if len(problems) > 6 else ""
-        raise UserError(f"these weights are not of {model.spec}: {'; '.join(problems[:6])}{more}")
-    refuse_not_finite(found, model)
-    with torch.no_grad():
-        for name, tensor in found.items():
-            target[name].copy_(tensor)
-    return model
+    return found, problems + [f"nothing for {name}" for name in target if name not in found]
 
 
 def _same_shape(theirs: Tensor, ours: Tensor) -> bool:
@@ -122,6 +172,18 @@ def _same_shape(theirs: Tensor, ours: Tensor) -> bool:
     return core(theirs.shape) == core(ours.shape)
 
 
+def _differences(model: nn.Module, published: Published, weights: Weights) -> tuple[list[str], Spec]:
+    """A line for each argument in which the model is not the authors', and the spec that is. Raises UserError."""
+    if not hasattr(model, "full_spec"):
+        raise UserError(f"build {type(model).__name__} with create_model: nothing else says what it was made of")
+    ours = parse(model.full_spec)
+    forms = list(published.forms(ours.args, weights))
+    # a plug-in's subclass is compared with the class that was published, not with its own defaults
+    owner = next(cls for cls in type(model).__mro__ if "published" in vars(cls))
+    name = next(name for name in names("model", families=False) if entry("model", name).factory is owner)
+    return closest(name, ours, [form for form in forms if weights.fit(form)] or forms)
+
+
 def authors_spec(
     repository: str,
     file: str,
@@ -133,9 +195,9 @@ def authors_spec(
     """The spec of the model that an authors' class builds from these constructor arguments.
 
     Args:
-        repository: "owner/name" of the authors' code.
+        repository: "owner/name" of the authors' code, or its address on GitHub, in any letter case.
         file: the file of the class there (some have one per data set).
-        constructor: its keyword arguments.
+        constructor: its keyword arguments; what is left out has the default of their class.
         step: time steps, for classes that take them from the input.
         neuron: settings of its neurons that are not among those arguments, such as thresholds.
         class_name: of the class, where its file has several.
@@ -146,9 +208,34 @@ def authors_spec(
     found = {}
     for name in names("model", families=False):
         if published := getattr(entry("model", name).factory, "published", None):
-            found |= dict.fromkeys(published.repositories, (name, published))
-    for place in (f"{repository}:{file}:{class_name}", f"{repository}:{file}", repository):
+            found |= dict.fromkeys(map(str.lower, published.repositories), (name, published))
+    where, file = repository_name(repository), file_name(file)
+    for place in (f"{where}:{file}:{class_name.lower()}", f"{where}:{file}", where):
         if place in found:
             name, published = found[place]
-            return Spec(name, published.spec(file, {**constructor, "neuron": neuron or {}}, step))
-    raise UserError(f"no model of this zoo was published in {repository}")
+            defaults = published.defaults(f"{where}:{file}", class_name)
+            args = Constructor(constructor, defaults, f"the class in {repository}, {file},", published.further)
+            args["neuron"] = neuron or {}
+            return Spec(name, published.spec(file, args, step))
+    if files := [place.split(":")[1] for place in found if place.startswith(where + ":")]:
+        raise UserError(f"no model of this zoo was published in {repository}, {file}; there are: {', '.join(files)}")
+    places = sorted({place.split(":")[0] for place in found})
+    raise UserError(f"no model of this zoo was published in {repository}; there are: {', '.join(places)}")
+
+
+def repository_name(text: str) -> str:
+    """owner/name in lower case, from that or from an address on GitHub. Raises UserError."""
+    host = r"(?:git\+)?(?:(?:https?|ssh)://)?(?:git@)?(?:(?:www\.)?github\.com[/:])?"
+    match = re.fullmatch(host + r"([\w.-]+)/([\w.-]+?)(?:\.git)?(?:[/?#@].*)?", str(text).strip(), re.IGNORECASE)
+    if not match:
+        raise UserError(f"a repository is owner/name or https://github.com/owner/name, not {text!r}")
+    name = "/".join(match.groups()).lower()
+    return MOVED.get(name, name)
+
+
+def file_name(text: str) -> str:
+    """A path inside a repository, in lower case, from that or from its address on GitHub."""
+    path = re.sub(
+        r"^https?://github\.com/[^/]+/[^/]+/(?:blob|tree|raw)/[^/]+/", "", str(text).strip(), flags=re.IGNORECASE
+    )
+    return re.sub(r"^(?:\./|/)+", "", path).lower()

@@ -13,28 +13,50 @@ from st_utils.embedding.speds import DeformedShortcut
 from st_utils.errors import UserError
 from st_utils.layer import init_trunc_normal
 from st_utils.transformer import SpikingTransformer, drop_path_rates, halved
+from zoo.authors_form import Form, Weights
+from zoo.constructor import SPIKFORMER, Constructor, choose
 from zoo.published import Published, inside, square
 
+# Five model files in three forms; the number of heads is fixed in two of them, the depth in one.
+FORMS = {
+    "cifar": {"num_heads": 8, "legacy_batch_leak": True},
+    "events": {"num_heads": 16, "embedding": Spec("speds", {"stride": 8}), "legacy_batch_leak": True},
+    "imagenet": {"early_pooling": True, "embedding": Spec("speds", {"stride": 4}), "legacy_batch_leak": True},
+}
+FILES = {
+    "cifar10/model.py": "cifar",
+    "cifar100/model.py": "cifar",
+    "cifar10-dvs/model.py": "events",
+    "dvs128-gesture/model.py": "events",
+    "imagenet/qkformer.py": "imagenet",
+}
 
-def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[str, Any]:
-    """Five model files in three forms; the number of heads is fixed in two of them, the depth in one."""
+
+def _authors_arguments(file: str, args: Constructor, step: int) -> dict[str, Any]:
+    name = choose(FILES, file, "file of QKFormer")
     shared = {
         "num_classes": args["num_classes"],
         "in_channels": args["in_channels"],
         "img_size": square(args["img_size_h"], args["img_size_w"]),
-        "step": args.get("T", 4),
         "embed_dim": args["embed_dims"],
-        "num_heads": 8,
         "mlp_ratio": args["mlp_ratios"],
-        "legacy_batch_leak": True,
     }
-    data, depth = file.split("/")[0], args["depths"]
-    if data == "imagenet":
-        form = {"depth": (1, 2, depth - 3), "num_heads": args["num_heads"], "early_pooling": True}
-        return shared | form | {"embedding": Spec("speds", {"stride": 4})}
-    if data in ("cifar10-dvs", "dvs128-gesture"):
-        return shared | {"depth": (1, 1), "num_heads": 16, "step": step, "embedding": Spec("speds", {"stride": 8})}
-    return shared | {"depth": (1, 1, depth - 2)}
+    if name == "events":
+        return shared | {"depth": (1, 1), "step": step} | FORMS[name]
+    if name == "imagenet":
+        shared |= {"depth": (1, 2, args["depths"] - 3), "num_heads": args["num_heads"]}
+    else:
+        shared |= {"depth": (1, 1, args["depths"] - 2)}
+    return shared | {"step": args["T"]} | FORMS[name]
+
+
+def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
+    """The ImageNet class calls the MLP's layers fc1 and fc2, the others mlp1 and mlp2; that for events has 2 stages."""
+    return [
+        Form(FORMS["cifar"], has=r"^stage3\.", lacks=r"\.fc1_conv\."),
+        Form(FORMS["events"], lacks=r"^stage3\."),
+        Form(FORMS["imagenet"], has=r"\.fc1_conv\."),
+    ]
 
 
 @register.model("qkformer", source="Zhou et al. 2024, arXiv:2403.16552; zhouchenlin2096/QKFormer")
@@ -90,6 +112,8 @@ class QKFormer(
         ),
         unused=(),
         spec=_authors_arguments,
+        forms=_authors_forms,
+        defaults=lambda place, name: SPIKFORMER | {"in_chans": 3, "no_weight_decay": None},
     )
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,34 +13,75 @@ from st_utils.block import Residual
 from st_utils.errors import UserError
 from st_utils.layer import ConvNorm, init_trunc_normal
 from st_utils.transformer import SpikingTransformer
+from zoo.authors_form import Form, Weights, learnt
+from zoo.constructor import SPIKFORMER, Constructor
 from zoo.published import Published, square
 
+# One class in two repositories; only STAtten's has an attention mode and a chunk.
+SDT_DEFAULTS = {
+    **SPIKFORMER,
+    "embed_dims": 512,
+    "num_heads": 8,
+    "mlp_ratios": 4,
+    "T": None,
+    "pooling_stat": "1111",
+    "spike_mode": "lif",
+    "dvs_mode": False,
+    **dict.fromkeys(("attn_mode", "get_embed", "TET", "cml")),
+}
+STATTEN_DEFAULTS = {**SDT_DEFAULTS, "attention_mode": "STAtten", "chunk_size": 2}
+FREE = {
+    "embedding.pooling": "pooling_stat of the constructor: the weights do not tell",
+    "attention.chunk": "chunk_size of the constructor: the weights do not tell",
+}
 
-def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[str, Any]:
-    """One class in SDT's and in STAtten's repository; only the second has an attention mode and a chunk."""
-    events, fork = args["dvs_mode"], "attention_mode" in args
-    if fork and args["attention_mode"] == "STAtten":
-        attention = Spec("statten", {"chunk": args["chunk_size"], "events": events})
-    elif fork and args["attention_mode"] != "SDT":
+
+def _sdsa(pool: str) -> Spec:
+    return Spec("sdsa", {"pool": pool, "legacy_token_pool": pool != "none"})
+
+
+def _attention(args: Constructor, fork: bool) -> Spec:
+    """Their attention: STAtten, or SDT's, which pools events' queries in STAtten's repository only."""
+    events = bool(args["dvs_mode"])
+    if not fork or args["attention_mode"] == "SDT":
+        return _sdsa("none" if not events else "qkv" if fork else "kv")
+    if args["attention_mode"] != "STAtten":
         raise UserError(f"attention_mode is STAtten or SDT, not {args['attention_mode']}")
-    else:
-        pool = ("qkv" if fork else "kv") if events else "none"
-        attention = Spec("sdsa", {"pool": pool, "legacy_token_pool": events})
+    return Spec("statten", {"chunk": args["chunk_size"], "events": events})
+
+
+def _authors_arguments(file: str, args: Constructor, step: int) -> dict[str, Any]:
+    """Both repositories' classes. Events, with two channels, give the steps where the call leaves T out."""
+    fork = "attention_mode" in args
+    if args["spike_mode"] not in ("lif", "plif"):
+        raise UserError(f"spike_mode is lif or plif, not {args['spike_mode']}")
     nodes = {"mlp_node" if fork else "node": "plif"} if args["spike_mode"] == "plif" else {}
     return {
         "num_classes": args["num_classes"],
         "in_channels": args["in_channels"],
         "img_size": square(args["img_size_h"], args["img_size_w"]),
-        "step": args["T"],
+        "step": args["T"] or (step if args["in_channels"] == 2 else 4),
         "embed_dim": args["embed_dims"],
         "depth": args["depths"],
         "num_heads": args["num_heads"],
         "mlp_ratio": args["mlp_ratios"],
         "embedding": Spec("ms_sps", {"pooling": args["pooling_stat"]}),
-        "attention": attention,
+        "attention": _attention(args, fork),
         "legacy_mlp_residual": args["mlp_ratios"] == 1,
         **nodes,
     }
+
+
+def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
+    """The names in a checkpoint tell the neurons (PLIF's have a `w`), not the attention: it is as the model has it."""
+    halves = {"legacy_mlp_residual": args["mlp_ratio"] == 1}
+    original = product([{}, {"node": "plif"}], [_sdsa("none"), _sdsa("kv")])
+    statten = [Spec("statten", {"events": events}) for events in (False, True)]
+    fork = product([{}, {"mlp_node": "plif"}], [_sdsa("none"), _sdsa("qkv"), *statten])
+    return [
+        Form({"attention": attention, **halves, **nodes}, FREE, **learnt(*nodes.values()))
+        for nodes, attention in (*original, *fork)
+    ]
 
 
 @register.model(
@@ -87,6 +129,8 @@ class SDT(
         ),
         unused=(r"patch_embed\.rpe_lif\.w", r"block\.\d+\.attn\.(talking_heads\.weight|attn_lif\.w)"),
         spec=_authors_arguments,
+        forms=_authors_forms,
+        defaults=lambda place, name: STATTEN_DEFAULTS if "/statten:" in place else SDT_DEFAULTS,
     )
 
     def __init__(self, legacy_mlp_residual: bool = False, **settings: Any):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from registry import Spec, register
 from st_utils.metaformer import SpikingMetaformer
+from zoo.authors_form import Form
+from zoo.constructor import NEEDED, SPIKFORMER, Constructor
 from zoo.published import Published, Rules, inside, square
 
 # Where the authors' stages and blocks stand here; V3's code has the same names.
@@ -40,19 +41,23 @@ def conv_then_norm(theirs: str, ours: str) -> Rules:
     return (theirs + r"\.0\.(?P<p>\w+)", ours + r".conv.\g<p>"), (theirs + r"\.1\.(?P<p>\w+)", ours + r".norm.\g<p>")
 
 
-def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[str, Any]:
-    """Their `depths` sizes a schedule of theirs that is never applied: the blocks are always 6 and 2."""
+# Their `depths` sizes a schedule that is never applied: the blocks are always 6 and 2. T is an attribute of the model.
+DEFAULTS = {**SPIKFORMER, "embed_dim": NEEDED, "depths": 8, "kd": False, "T": None}
+FIXED = {"attention": Spec("sdsa3", {"legacy_training": True})}
+
+
+def _authors_arguments(file: str, args: Constructor, step: int) -> dict[str, Any]:
     return {
         "num_classes": args["num_classes"],
         "in_channels": args["in_channels"],
         "img_size": square(args["img_size_h"], args["img_size_w"]),
-        "step": args.get("T", step),
+        "step": args["T"] or step,
         "embed_dim": tuple(args["embed_dim"]),
         "depth": (6, 2),
         "num_heads": args["num_heads"],
         "mlp_ratio": args["mlp_ratios"],
-        "attention": Spec("sdsa3", {"legacy_training": True}),
-        "distill": args.get("kd", False),
+        "distill": args["kd"],
+        **FIXED,
     }
 
 
@@ -106,4 +111,6 @@ class SDTv2(SpikingMetaformer):
         ),
         unused=(),
         spec=_authors_arguments,
+        forms=lambda args, weights: [Form(FIXED, {"distill": "the weights' names tell"})],
+        defaults=lambda place, name: DEFAULTS,
     )

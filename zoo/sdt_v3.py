@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from registry import Spec, register
+from st_utils.errors import UserError
 from st_utils.metaformer import SpikingMetaformer
+from zoo.authors_form import Form, Weights
+from zoo.constructor import IGNORED, NEEDED, SPIKFORMER, Constructor
 from zoo.published import Published, inside, square
 from zoo.sdt_v2 import (
     BLOCK_RULES,
@@ -32,7 +35,43 @@ def _repconv(theirs: str, ours: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[str, Any]:
+DEFAULTS = {**SPIKFORMER, "embed_dim": NEEDED, "depths": 8}
+LARGE_DEFAULTS = {
+    **IGNORED,
+    "T": 1,
+    "choice": None,
+    "img_size_h": 224,
+    "img_size_w": 224,
+    "embed_dim": NEEDED,
+    "num_heads": 8,
+    "mlp_ratios": 4,
+    "mlp_ratio": 4.0,
+    "in_channels": 3,
+    "drop_path_rate": 0.1,
+    "num_classes": 1000,
+    "nb_classes": 1000,
+    "depths": 8,
+    "sr_ratios": 1,
+    "kd": True,
+}
+LARGE = {
+    "node": Spec("ilif", {"rounding": "half_up", "strict_window": True}),
+    "embedding": Spec("meta_stem", {"attention": None, "mlp": Spec("mlp", {"kernel": 3})}),
+    "attention": Spec("sdsa3", {"kernel": 1, "expansion": 1.5, "legacy_training": True}),
+    "local_attention": None,
+    "layer_scale": 1e-6,
+    "legacy_real_head": True,
+}
+LARGE_FREE = {
+    "distill": "the weights' names tell",
+    "layer_scale": "where it starts: the weights replace it",
+    "attention.value_ratio": "the weights' shapes tell",
+    "drop_path": "drop_path_rate of the constructor; acts in training only",
+}
+REPCONV_BLOCKS = {"local_attention": Spec("repconv", {"kernel": 1, "legacy_training": True})}
+
+
+def _authors_arguments(file: str, args: Constructor, step: int) -> dict[str, Any]:
     """Model_Base has no time and always 6 and 2 blocks; Model_Large has a step and `depths` blocks in one stage."""
     shared = {
         "num_classes": args["num_classes"],
@@ -44,24 +83,37 @@ def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[st
         "num_heads": args["num_heads"],
         "mlp_ratio": args["mlp_ratios"],
     }
-    if "Model_Large" not in file:
+    if "model_large" not in file:
+        if "model_base" not in file:
+            raise UserError(f"the file is Model_Base/models.py or Model_Large/spikformer.py, not {file}")
         return shared
-    attention = {"kernel": 1, "expansion": 1.5, "value_ratio": args.get("sr_ratios", 1), "legacy_training": True}
-    local = Spec("repconv", {"kernel": 1, "legacy_training": True})
     return shared | {
-        "num_classes": args.get("nb_classes", args["num_classes"]),
-        "step": args.get("T", 1),
+        "num_classes": _large_classes(args),
+        "step": args["T"],
         "depth": (args["depths"],),
-        "node": Spec("ilif", {"rounding": "half_up", "strict_window": True}),
-        "embedding": Spec("meta_stem", {"attention": None, "mlp": Spec("mlp", {"kernel": 3})}),
-        "attention": Spec("sdsa3", attention),
-        "local_attention": local if args.get("choice") == "base" else None,
-        "layer_scale": 1e-6,
-        "drop_path": args.get("drop_path_rate", 0.1),
-        "distill": args.get("kd", True),
+        **LARGE,
+        **(REPCONV_BLOCKS if args["choice"] == "base" else {}),
+        "attention": LARGE["attention"].replace(value_ratio=args["sr_ratios"]),
+        "drop_path": args["drop_path_rate"],
+        "distill": args["kd"],
         "head_init": "xavier",
-        "legacy_real_head": True,
     }
+
+
+def _large_classes(args: Constructor) -> int:
+    """`nb_classes` are the head's, `num_classes` those of the distillation head. Raises UserError where they differ."""
+    if args["kd"] and args["nb_classes"] != args["num_classes"]:
+        raise UserError(
+            f"nb_classes={args['nb_classes']} (the authors' default is 1000) and num_classes={args['num_classes']} are "
+            "the classes of their two heads, whose mean fails: give both the same, or kd=False"
+        )
+    return args["nb_classes"]
+
+
+def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
+    scaled = "layer_scale"
+    large = [Form(fixed, LARGE_FREE, has=scaled) for fixed in (LARGE, LARGE | REPCONV_BLOCKS)]
+    return [Form(lacks=scaled), *large]
 
 
 @register.model(
@@ -132,4 +184,6 @@ class SDTv3(
         ),
         unused=(),
         spec=_authors_arguments,
+        forms=_authors_forms,
+        defaults=lambda place, name: LARGE_DEFAULTS if "model_large" in place else DEFAULTS,
     )

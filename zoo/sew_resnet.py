@@ -7,6 +7,7 @@ from typing import Any
 from registry import register
 from st_utils.layer import init_kaiming_normal
 from st_utils.resnet import SpikingResNet
+from zoo.authors_form import Form
 from zoo.published import Published, Rules, inside
 
 # A block's layers; DTA-SNN's norms are one module deeper.
@@ -18,6 +19,14 @@ BLOCK_RULES: Rules = (
     (r"(\d+)\.downsample\.(?:0|layer\.module)\.(.+)", r"\1.shortcut.0.conv.\2"),
     (r"(\d+)\.downsample\.(?:1|bn\.bn)\.(.+)", r"\1.shortcut.0.norm.\2"),
 )
+
+
+SEW_DEFAULTS = {"num_classes": 1000, "cnf": "ADD", "spiking_neuron": None}
+FREE = {
+    "connect": "cnf of the function: the weights do not tell",
+    "node": "spiking_neuron of the function: SpikingJelly's weights come without one",
+    "width": "the weights' shapes tell",
+}
 
 
 @register.model(
@@ -41,10 +50,13 @@ class SEWResNet18(SpikingResNet, img_size=224, stem="conv7_pool"):
         ),
         unused=(),
         spec=lambda file, args, step: {
-            "num_classes": args.get("num_classes", 1000),
-            "connect": args.get("cnf", "ADD").lower(),
+            "num_classes": args["num_classes"],
+            "connect": str(args["cnf"]).lower(),
             "step": step,
         },
+        forms=lambda args, weights: [Form({}, FREE)],
+        defaults=lambda place, name: SEW_DEFAULTS,
+        further=True,
     )
 
     def __init__(self, **settings: Any):

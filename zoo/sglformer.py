@@ -13,8 +13,10 @@ from st_utils.attention.local_ssa import SGLFORMER
 from st_utils.layer import init_trunc_normal
 from st_utils.sglformer import FullSize, SGLBlock
 from st_utils.transformer import SpikingTransformer, drop_path_rates
+from zoo.authors_form import Form, Weights
+from zoo.constructor import Constructor
 from zoo.published import Published
-from zoo.step_benchmark import CONSTANTS, FOLDER, arguments
+from zoo.step_benchmark import CONSTANTS, DEFAULTS, FOLDER, LIF, SCALE, arguments, node_of
 
 # The convolutions of a block: the authors' names -> ours.
 LOCAL = {
@@ -29,16 +31,32 @@ LOCAL = {
 }
 
 
-def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[str, Any]:
-    shared = {"scale": args.get("attn_scale", 0.125), "legacy_shared_qkv": True}
-    strided = {"windows": args.get("num_hw", 2), "legacy_strided": True, "legacy_reshape": True}
-    return {
-        **arguments(args, step),
-        "embedding": Spec("sgl_tokenizer", {"pooling": "0000"}),
-        "attention": Spec("local_ssa", {"windows": 1, **shared}),
-        "local_attention": Spec("local_ssa", {**strided, **shared}),
-        "head_tokens": 64,
+FIXED = {
+    "embedding": Spec("sgl_tokenizer", {"pooling": "0000"}),
+    "attention": Spec("local_ssa", {"windows": 1, "legacy_shared_qkv": True}),
+    "local_attention": Spec("local_ssa", {"legacy_shared_qkv": True, "legacy_strided": True, "legacy_reshape": True}),
+    "head_tokens": 64,
+}
+FREE = {
+    **SCALE,
+    "local_attention.windows": "num_hw of the constructor: the weights do not tell",
+}
+
+
+def _authors_arguments(file: str, args: Constructor, step: int) -> dict[str, Any]:
+    scale, windows = args["attn_scale"], args["num_hw"]
+    attentions = {
+        "attention": FIXED["attention"].replace(scale=scale),
+        "local_attention": FIXED["local_attention"].replace(scale=scale, windows=windows),
     }
+    return {**arguments(args), **FIXED, **attentions}
+
+
+def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
+    """Both attentions have one scale: where the model's differ, the local one's is wrong."""
+    scale = args["attention"].args.get("scale", 0.125) if isinstance(args["attention"], Spec) else 0.125
+    local = FIXED["local_attention"].replace(scale=scale)
+    return [Form({**FIXED, "local_attention": local, "node": node_of(LIF, weights)}, FREE)]
 
 
 @register.model("sglformer", source=f"{SGLFORMER}; Fancyssc/SpikingTransformerBenchmark")
@@ -80,6 +98,8 @@ class SGLFormer(
         ),
         unused=(*CONSTANTS, r"blocks\.\d+\.ssa\d\.[kv]_(conv|bn)\..+"),
         spec=_authors_arguments,
+        forms=_authors_forms,
+        defaults=lambda place, name: {**DEFAULTS, "num_hw": 2},
     )
 
     def __init__(self, local_attention: str = "local_ssa", head_tokens: int | None = None, **settings: Any):

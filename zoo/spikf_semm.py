@@ -10,16 +10,34 @@ from st_utils.attention.semm import SOURCE
 from st_utils.errors import UserError
 from st_utils.layer import init_trunc_normal
 from st_utils.transformer import SpikingTransformer
+from zoo.authors_form import Form, Weights
+from zoo.constructor import Constructor
 from zoo.published import Published
-from zoo.step_benchmark import CONSTANTS, FOLDER, PATCH_RULES, arguments
+from zoo.step_benchmark import CONSTANTS, DEFAULTS, FOLDER, LIF, PATCH_RULES, SCALE, arguments, node_of
+
+EXPERTS = {"expert_dim": 96, "num_expert": 4, "expert_mode": "base"}
+# "SSA" and "SPS" are theirs; their file has further parts, for other experiments
+LAYERS = {"attn_layer": "SSA", "embed_layer": "SPS"}
+FREE = {
+    **SCALE,
+    "attention.num_expert": "the weights' names tell",
+    "attention.expert_dim": "the weights' shapes tell",
+}
 
 
-def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[str, Any]:
-    if (mode := args.get("expert_mode", "base")) != "base":
-        raise UserError(f"expert_mode must be base, not {mode}: the authors' code runs no other")
-    experts = {"num_expert": args.get("num_expert", 4), "expert_dim": args.get("expert_dim", 96)}
-    attention = Spec("semm", {**experts, "scale": args.get("attn_scale", 0.125), "legacy_router": True})
-    return {**arguments(args, step), "attention": attention}
+def _authors_arguments(file: str, args: Constructor, step: int) -> dict[str, Any]:
+    if args["expert_mode"] != "base":
+        raise UserError(f"expert_mode must be base, not {args['expert_mode']}: the authors' code runs no other")
+    for name, layer in LAYERS.items():
+        if args[name] != layer:
+            raise UserError(f"{name} must be {layer}, not {args[name]}: write the spec by hand")
+    experts = {"num_expert": args["num_expert"], "expert_dim": args["expert_dim"]}
+    attention = Spec("semm", {**experts, "scale": args["attn_scale"], "legacy_router": True})
+    return {**arguments(args), "attention": attention}
+
+
+def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
+    return [Form({"attention": Spec("semm", {"legacy_router": True}), "node": node_of(LIF, weights)}, FREE)]
 
 
 @register.model(
@@ -49,6 +67,9 @@ class SpikformerSEMM(SpikingTransformer, attention="semm", mlp="emsp"):
         ),
         unused=CONSTANTS,
         spec=_authors_arguments,
+        forms=_authors_forms,
+        defaults=lambda place, name: {**DEFAULTS, **EXPERTS, **LAYERS},
+        further=True,
     )
 
     def __init__(self, **settings: Any):

@@ -14,38 +14,100 @@ from st_utils.block import Block
 from st_utils.errors import UserError
 from st_utils.layer import NodeConvNorm, init_trunc_normal
 from st_utils.transformer import SpikingTransformer, drop_path_rates, halved, per_stage
+from zoo.authors_form import Form, Weights, learnt
+from zoo.constructor import NEEDED, Constructor, choose
 from zoo.published import Published, inside
-from zoo.step_benchmark import CONSTANTS, FOLDER, arguments
+from zoo.step_benchmark import CONSTANTS, DEFAULTS, FOLDER, neuron, node_of
 
 PROLOGUE = r".*Conv2d\(\w+, [^,]+, (\d+), (\d+), (\d+),.*BatchNorm2d.*"
+PRINTED = (
+    r"Sequential\( ?\(0\): Conv2d\([^(]+kernel_size=\((\d+), \1\), stride=\((\d+), \2\)(?:, padding=\((\d+), \3\))?.+"
+)
 
 
-def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[str, Any]:
+# The authors' own class, and how the benchmark's differs.
+RESFORMER_DEFAULTS = {
+    **dict.fromkeys(("layers", "planes", "num_heads", "patch_sizes"), NEEDED),
+    "img_size": 224,
+    "in_channels": 3,
+    "num_classes": 1000,
+    "prologue": None,
+    "group_size": 64,
+    "T": 4,
+    "activation": "LIF",
+}
+STEP_DEFAULTS = {**DEFAULTS, **RESFORMER_DEFAULTS}
+NODES = {name: Spec(name.lower(), {"surrogate": "atan"}) for name in ("LIF", "PLIF", "IF")}
+IMAGENET_STEM = Spec("conv_stem", {"kernel": 7, "stride": 2, "pool": True})
+FREE = {
+    "patch": "the weights' shapes tell",
+    "mlp.group_size": "the weights' shapes tell",
+    "embedding.kernel": "the weights' shapes tell",
+    "embedding.stride": "prologue of the constructor: the weights do not tell",
+}
+
+
+def _authors_arguments(file: str, args: Constructor, step: int) -> dict[str, Any]:
     """The attention's scale is for images of `img_size`, which the benchmark never sets: 224; its tau is always 2."""
-    depth = [len(layers) // 2 for layers in args["layers"]]
-    if any(layers != ["DSSA", "GWFFN"] * n for layers, n in zip(args["layers"], depth, strict=True)):
+    layers = [list(stage) for stage in args["layers"]]
+    if any(stage != ["DSSA", "GWFFN"] * (len(stage) // 2) for stage in layers):
         raise UserError("layers must be DSSA, GWFFN in turn")
-    embedding = Spec("conv_stem", {"kernel": 7, "stride": 2, "pool": True})
-    if prologue := args.get("prologue"):
-        if not (found := re.fullmatch(PROLOGUE, prologue)) or int(found[3]) != (int(found[1]) - 1) // 2:
-            raise UserError(f"unknown prologue {prologue}")
-        embedding = Spec("conv_stem", {"kernel": int(found[1]), "stride": int(found[2])})
-    size = args.get("img_size", 224)
-    shared = arguments({"num_classes": 1000, "img_size": size, **args}, step)
-    benchmark = {"node": shared["node"].replace(tau=2.0), "mlp_node": shared["node"]}
-    original = {"step": args.get("T", step), "node": Spec("lif", {"surrogate": "atan"}), "head_bias": False}
+    benchmark = file.startswith("cls/")
     return {
-        **shared,
-        **(benchmark if file.startswith("cls/") else original),
+        "num_classes": args["num_classes"],
+        "in_channels": args["in_channels"],
+        "img_size": args["img_size"],
+        "step": args["step"] if benchmark else args["T"],
+        **(_step_nodes(neuron(args)) if benchmark else {"node": _authors_node(args), "head_bias": False}),
         "embed_dim": tuple(args["planes"]),
-        "depth": tuple(depth),
+        "depth": tuple(len(stage) // 2 for stage in layers),
         "num_heads": tuple(args["num_heads"]),
         "patch": tuple(args["patch_sizes"]),
         "mlp_ratio": 4,
-        "mlp": Spec("gwffn", {"group_size": args.get("group_size", 64)}),
-        "embedding": embedding,
-        "legacy_grid": size if prologue else size // 4,
+        "mlp": Spec("gwffn", {"group_size": args["group_size"]}),
+        "embedding": _stem(args["prologue"]),
+        "legacy_grid": args["img_size"] if args["prologue"] else args["img_size"] // 4,
     }
+
+
+def _stem(prologue: Any) -> Spec:
+    """Their prologue, a module or its text. Raises UserError."""
+    if prologue is None:
+        return IMAGENET_STEM
+    text = re.sub(r"\s+", " ", str(prologue))
+    for pattern in (PROLOGUE, PRINTED):
+        found = re.fullmatch(pattern, text)
+        if found and int(found[3]) == (int(found[1]) - 1) // 2:
+            return Spec("conv_stem", {"kernel": int(found[1]), "stride": int(found[2])})
+    raise UserError(f"unknown prologue {text}")
+
+
+def _authors_node(args: Constructor) -> Spec:
+    """Of the authors' own class: their neurons are LIF, PLIF and IF, with the surrogate atan. Raises UserError."""
+    name = getattr(args["activation"], "__name__", args["activation"])
+    return choose(NODES, str(name).upper(), "activation of SpikingResformer")
+
+
+def _step_nodes(node: Spec) -> dict[str, Any]:
+    return {"node": node.replace(tau=2.0), "mlp_node": node}
+
+
+def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
+    """The benchmark's head has a bias. Its scale is for 224 pixels; the constructor of both can say another size."""
+    size = args["img_size"] if isinstance(args["img_size"], int) else 224
+    outer = args["mlp_node"] or args["node"]
+    tau = outer.args.get("tau", 2.0) if outer.name == "lif" else 2.0
+    step = _step_nodes(node_of(Spec("lif", {"tau": tau}), weights))
+    free = {**FREE, "mlp_node.tau": "tau of the benchmark's constructor: the weights do not tell"}
+    forms = []
+    for legacy_grid, stem in ((224, "conv_stem"), (size, "conv_stem"), (size // 4, IMAGENET_STEM), (56, IMAGENET_STEM)):
+        shape = {"embedding": stem, "legacy_grid": legacy_grid}
+        forms.append(Form({**step, **shape}, free, has=r"^classifier\.bias$"))
+        if not weights.has(r"^classifier\.bias$"):
+            forms += [
+                Form({"node": node, "head_bias": False, **shape}, FREE, **learnt(node)) for node in NODES.values()
+            ]
+    return forms
 
 
 @register.model("spikingresformer", source=f"{SPIKINGRESFORMER}; Fancyssc/SpikingTransformerBenchmark")
@@ -78,6 +140,12 @@ class SpikingResformer(SpikingTransformer, embedding="conv_stem", attention="dss
                 {r"layers\.(\d+\.\d+)": r"blocks.\1"},
                 (
                     (r"firing_(rate_\w+)", r"branch.\2"),
+                    (r"activation_in\.w", r"node.w"),
+                    (r"activation_(attn|out)\.w", r"branch.\2_node.w"),
+                    (r"activation\.w", r"node.w"),
+                    (r"up\.0\.w", r"node.w"),
+                    (r"conv\.(\d+)\.0\.w", r"branch.convs.\2.node.w"),
+                    (r"down\.0\.w", r"branch.down.node.w"),
                     (r"W\.(.+)", r"branch.duals.conv.\2"),
                     (r"bn\.(.+)", r"branch.duals.norm.\2"),
                     (r"proj_(\w+)\.(.+)", r"branch.proj.\2.\3"),
@@ -96,6 +164,9 @@ class SpikingResformer(SpikingTransformer, embedding="conv_stem", attention="dss
         ),
         unused=CONSTANTS,
         spec=_authors_arguments,
+        forms=_authors_forms,
+        defaults=lambda place, name: STEP_DEFAULTS if ":cls/" in place else RESFORMER_DEFAULTS,
+        further=True,
     )
 
     def __init__(

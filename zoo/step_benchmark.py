@@ -6,14 +6,34 @@ surrogate of alpha 4 whatever the configuration says (`act_func` is passed, the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from registry import Spec
+from st_utils.errors import UserError
+from zoo.authors_form import Weights
+from zoo.constructor import Constructor
 
 FOLDER = "Fancyssc/SpikingTransformerBenchmark:cls/models/static/"
+
+DEFAULTS = {
+    "step": 4,
+    "img_size": 32,
+    "in_channels": 3,
+    "num_classes": 10,
+    "embed_dim": 384,
+    "num_heads": 12,
+    "mlp_ratio": 4,
+    "depths": 4,
+    "tau": 2.0,
+    "threshold": 1.0,
+    "attn_scale": 0.125,
+    **dict.fromkeys(["patch_size", "mlp_drop", "attn_drop", "node", "act_func", "alpha", "layer_by_layer"]),
+}
+LIF = Spec("lif")
+TAU = {"node.tau": "tau of the constructor: the weights do not tell"}
+SCALE = {"attention.scale": "attn_scale of the constructor: the weights do not tell", **TAU}
 
 PATCH_RULES = (
     (r"patch_embed\.proj_(conv|bn)\.(.+)", r"embedding.stages.0.\1.\2"),
@@ -21,25 +41,36 @@ PATCH_RULES = (
     (r"patch_embed\.rpe_(conv|bn)\.(.+)", r"embedding.position.\1.\2"),
 )
 # Each neuron's state_dict has its threshold and its surrogate's alpha: constants that the constructor sets.
+THRESHOLD = r"(?!.*\bTIM\.)(?:.+\.)?(?!attn_lif\.)[^.]+\.threshold"
+ATTN_THRESHOLD = r".+\.attn_lif\.threshold"
 CONSTANTS = (r"(?:.+\.)?threshold", r".+\.act_fun\.alpha")
 
 
-def neuron(args: Mapping[str, Any]) -> Spec:
+def neuron(args: Constructor) -> Spec:
     """The node of an authors' constructor; its threshold as float32, which is how theirs holds it."""
-    known = {"threshold": args["neuron"].get("v_threshold", 1.0), "tau": args["neuron"].get("tau", 2.0), **args}
-    return Spec("lif", {"tau": float(known["tau"]), "threshold": float(np.float32(known["threshold"]))})
+    kind = getattr(args["node"], "__name__", args["node"])
+    if kind not in (None, "LIFNode"):
+        raise UserError(f"{args.where} has LIFNode in its published form, not {kind}: write the spec by hand")
+    tau = args.given.get("tau", args["neuron"].get("tau", args["tau"]))
+    threshold = args.given.get("threshold", args["neuron"].get("v_threshold", args["threshold"]))
+    return Spec("lif", {"tau": float(tau), "threshold": float(np.float32(threshold))})
 
 
-def arguments(args: Mapping[str, Any], step: int) -> dict[str, Any]:
-    """The arguments that all their classes have; what a constructor's call leaves out has the class's default."""
+def arguments(args: Constructor) -> dict[str, Any]:
+    """The arguments that all their classes have."""
     return {
-        "num_classes": args.get("num_classes", 10),
-        "in_channels": args.get("in_channels", 3),
-        "img_size": args.get("img_size", 32),
-        "step": args.get("step", step),
-        "embed_dim": args.get("embed_dim", 384),
-        "depth": args.get("depths", 4),
-        "num_heads": args.get("num_heads", 12),
-        "mlp_ratio": args.get("mlp_ratio", 4),
+        "num_classes": args["num_classes"],
+        "in_channels": args["in_channels"],
+        "img_size": args["img_size"],
+        "step": args["step"],
+        "embed_dim": args["embed_dim"],
+        "depth": args["depths"],
+        "num_heads": args["num_heads"],
+        "mlp_ratio": args["mlp_ratio"],
         "node": neuron(args),
     }
+
+
+def node_of(node: Spec, weights: Weights) -> Spec:
+    """The neuron that these weights are for: their constants hold its threshold, but not its tau."""
+    return node.replace(threshold=weights.constant(THRESHOLD, 1.0))

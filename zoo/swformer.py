@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from registry import Spec, register
 from st_utils.layer import init_trunc_normal
 from st_utils.transformer import SpikingTransformer
+from zoo.authors_form import Form
+from zoo.constructor import Constructor
 from zoo.published import Published
-from zoo.step_benchmark import CONSTANTS, FOLDER, PATCH_RULES, arguments
+from zoo.step_benchmark import CONSTANTS, DEFAULTS, FOLDER, LIF, PATCH_RULES, TAU, arguments, node_of
 
 FATM = r"blocks.\1.attention.branch"
 
 
-def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[str, Any]:
-    return {**arguments(args, step), "attention": Spec("fatm", {"blocks": args.get("FL_blocks", 16)})}
+FREE = {**TAU, "attention.blocks": "the weights' shapes tell"}
+
+
+def _authors_arguments(file: str, args: Constructor, step: int) -> dict[str, Any]:
+    return {**arguments(args), "attention": Spec("fatm", {"blocks": args["FL_blocks"]})}
 
 
 @register.model(
@@ -48,6 +52,8 @@ class SWFormer(SpikingTransformer, embedding="sps(spiking=false)", attention="fa
         ),
         unused=CONSTANTS,
         spec=_authors_arguments,
+        forms=lambda args, weights: [Form({"node": node_of(LIF, weights)}, FREE)],
+        defaults=lambda place, name: {**DEFAULTS, "FL_blocks": 16},
     )
 
     def __init__(self, **settings: Any):

@@ -10,24 +10,44 @@ import numpy as np
 from registry import Spec, register
 from st_utils.layer import init_trunc_normal
 from st_utils.transformer import SpikingTransformer
+from zoo.authors_form import Form, Weights
+from zoo.constructor import Constructor
 from zoo.published import Published
-from zoo.step_benchmark import CONSTANTS, PATCH_RULES, arguments
+from zoo.step_benchmark import ATTN_THRESHOLD, CONSTANTS, DEFAULTS, PATCH_RULES, SCALE, arguments, neuron, node_of
+
+# BrainCog's LIF, whose surrogate is its default whatever is asked; TIM's two neurons take nothing from the model.
+NODE = Spec("lif", {"surrogate": Spec("qgate", {"strict": True})})
+TIM_DEFAULTS = {**DEFAULTS, "step": 10, "in_channels": 2, "embed_dim": 256, "num_heads": 16, "attn_scale": 0.25}
+TIM_DEFAULTS |= {"event_size": 64, "tim_alpha": 0.5}
+FREE = {**SCALE, "attention.alpha": "tim_alpha of the constructor: the weights do not tell"}
+MODULE = r".+\.TIM\."
 
 
-def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[str, Any]:
-    """BrainCog's LIF, whose surrogate is its default whatever is asked; TIM's two take nothing from the model."""
-    settings, surrogate = args["neuron"], Spec("qgate", {"strict": True})
+def _authors_arguments(file: str, args: Constructor, step: int) -> dict[str, Any]:
+    settings = args["neuron"]
     attention = {
-        "scale": args.get("attn_scale", 0.25),
-        "alpha": args.get("tim_alpha", 0.5),
+        "scale": args["attn_scale"],
+        "alpha": args["tim_alpha"],
         "attn_threshold": settings.get("attn_lif_threshold", 0.5),
         "in_threshold": float(np.float32(settings.get("tim_in_lif_threshold", 1.0))),
         "out_threshold": float(np.float32(settings.get("tim_out_lif_threshold", 1.0))),
-        "tim_node": Spec("lif", {"tau": settings.get("tim_lif_tau", 2.0), "surrogate": surrogate}),
+        "tim_node": NODE.replace(tau=settings.get("tim_lif_tau", 2.0)),
     }
-    size = {"img_size": args.get("event_size", 64), "in_channels": 2, "embed_dim": 256, "num_heads": 16, "step": 10}
-    shared = arguments({**size, **args}, step)
-    return {**shared, "attention": Spec("tim", attention), "node": shared["node"].replace(surrogate=surrogate)}
+    node = neuron(args).replace(surrogate=NODE.args["surrogate"])
+    return {**arguments(args), "img_size": args["event_size"], "attention": Spec("tim", attention), "node": node}
+
+
+def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
+    # the model's own neuron serves where it is theirs but for the threshold, which each of the two has for itself
+    mixer, node = args["attention"], args["node"]
+    shared = isinstance(mixer, Spec) and mixer.args.get("tim_node") is None and node.args.get("tau") == 2.0
+    attention = {
+        "attn_threshold": weights.constant(ATTN_THRESHOLD, 0.5),
+        "in_threshold": weights.constant(MODULE + r"in_lif\.threshold", 1.0),
+        "out_threshold": weights.constant(MODULE + r"out_lif\.threshold", 1.0),
+        "tim_node": None if shared else NODE,
+    }
+    return [Form({"attention": Spec("tim", attention), "node": node_of(NODE, weights)}, FREE)]
 
 
 @register.model(
@@ -63,6 +83,8 @@ class TIM(
         ),
         unused=(*CONSTANTS, r"block\.\d+\.norm[12]\.\w+"),
         spec=_authors_arguments,
+        forms=_authors_forms,
+        defaults=lambda place, name: TIM_DEFAULTS,
     )
 
     def __init__(self, **settings: Any):

@@ -14,6 +14,8 @@ from st_utils.errors import UserError
 from st_utils.layer import ConvNorm, ConvNormNode, OverTime, init_kaiming_normal
 from st_utils.node.base import IntegrateAndFire
 from st_utils.resnet import SpikingResNet
+from zoo.authors_form import Form, Weights, learnt
+from zoo.constructor import Constructor
 from zoo.published import Published, inside
 
 SOURCE = "He et al. 2024, arXiv:2303.13077; Brain-Cog-Lab/Transfer-for-DVS"
@@ -30,31 +32,63 @@ SURROGATES = {
 CONSTANTS = (r".+\.threshold", r".+\.act_fun\.alpha")
 
 
-def _authors_arguments(file: str, args: Mapping[str, Any], step: int) -> dict[str, Any]:
+TRANSFER_DEFAULTS = {
+    "num_classes": 10,
+    "step": 8,
+    "node_type": "LIFNode",
+    "act_fun": "AtanGrad",
+    "encode_type": "direct",
+    "layer_by_layer": False,
+    "spike_output": False,
+    "threshold": 0.5,
+    "tau": 2.0,
+    "inplanes": 64,
+    "dataset": None,
+}
+FREE = {
+    "node.tau": "tau of the constructor: the weights do not tell",
+    "width": "the weights' shapes tell",
+}
+
+
+def _authors_arguments(file: str, args: Constructor, step: int) -> dict[str, Any]:
     """What their constructors take; a threshold is held as float32 there."""
-    node, surrogate = args.get("node_type", "LIFNode"), args.get("act_fun", "AtanGrad")
+    node, surrogate = (getattr(args[name], "__name__", args[name]) for name in ("node_type", "act_fun"))
     if node not in NODES or surrogate not in SURROGATES:
         raise UserError(f"no node here is the authors' {node} with {surrogate}")
-    if args.get("layer_by_layer") or args.get("spike_output") or args.get("encode_type", "direct") != "direct":
+    if args["layer_by_layer"] or args["spike_output"] or args["encode_type"] != "direct":
         raise UserError("the authors' forward runs step by step, with encode_type direct and no spike_output")
-    tau = {} if node == "IFNode" else {"tau": float(args.get("tau", 2.0))}
+    tau = {} if node == "IFNode" else {"tau": float(args["tau"])}
     more, channels = {"img_size": 48}, 2
     if "resnet" in file:
-        more = {"stem": "conv7" if args.get("dataset") == "imnet" else "conv3"}
-        channels = 3 if args.get("dataset") in ("cifar10", "cifar100", "imnet") else 2
+        more = {"stem": "conv7" if args["dataset"] == "imnet" else "conv3"}
+        channels = 3 if args["dataset"] in ("cifar10", "cifar100", "imnet") else 2
     return {
-        "num_classes": args.get("num_classes", 10),
+        "num_classes": args["num_classes"],
         "in_channels": channels,
-        "step": args.get("step", 8),
-        "width": args.get("inplanes", 64),
+        "step": args["step"],
+        "width": args["inplanes"],
         "node": Spec(
             NODES[node],
-            {"threshold": float(np.float32(args.get("threshold", 0.5))), "surrogate": SURROGATES[surrogate], **tau},
+            {"threshold": float(np.float32(args["threshold"])), "surrogate": SURROGATES[surrogate], **tau},
         ),
         "transfer": True,
         "legacy_step_norm": True,
         **more,
     }
+
+
+def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
+    """The weights tell the neurons' threshold, and PLIF by its `w`. Only the ResNet has stems, told by their shapes."""
+    threshold = weights.constant(r".+\.threshold", 0.5)
+    stems = [{"stem": "conv3"}, {"stem": "conv7"}] if "stem" in args else [{}]
+    forms = []
+    for name in NODES.values():
+        for surrogate in SURROGATES.values():
+            node = Spec(name, {"threshold": threshold, "surrogate": surrogate})
+            fixed = {"node": node, "transfer": True, "legacy_step_norm": True}
+            forms += [Form({**fixed, **stem}, FREE, **learnt(node)) for stem in stems]
+    return forms
 
 
 @register.model("transfer_vgg", source=SOURCE)
@@ -80,6 +114,9 @@ class TransferVGG(SpikingConvNet, in_channels=2, img_size=48, step=10, node=NEUR
         ),
         unused=CONSTANTS,
         spec=_authors_arguments,
+        forms=_authors_forms,
+        defaults=lambda place, name: TRANSFER_DEFAULTS,
+        further=True,
     )
 
     def __init__(self, *, width: int = 64, **settings: Any):
@@ -143,6 +180,9 @@ class TransferResNet18(SpikingResNet, in_channels=2, img_size=48, step=6, style=
         ),
         unused=CONSTANTS,
         spec=_authors_arguments,
+        forms=_authors_forms,
+        defaults=lambda place, name: TRANSFER_DEFAULTS,
+        further=True,
     )
 
     def __init__(self, **settings: Any):
