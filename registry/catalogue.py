@@ -202,12 +202,6 @@ class Catalogue:
         """
         return self._canonical(kind, parse(spec), keep)
 
-    def full(self, kind: str, spec: str | Spec) -> Spec:
-        """The spec with every argument spelled out, as `full_spec` of what `create` would build from it."""
-        spec = parse(spec)
-        entry = self.entry(kind, spec)
-        return Spec(entry.name, self._full(entry, self._bind(entry, spec, {})))
-
     def _canonical(self, kind: str, spec: Spec, keep: Iterable[str]) -> Spec:
         entry = self.entry(kind, spec)
         args = self._short(entry, self._bind(entry, spec, {}), keep)

@@ -88,11 +88,13 @@ def clip_gradients(gradients: Iterable[Tensor], largest: float, norm: Tensor) ->
 
 @torch.no_grad()
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """The names of those with a number that is inf or nan, in order."""
+    """The names of those with a number that is inf or nan, in order; tensors on the meta device have none."""
     return [
         name
         for name, tensor in tensors.items()
-        if (tensor.is_floating_point() or tensor.is_complex()) and not torch.isfinite(tensor).all()
+        if (tensor.is_floating_point() or tensor.is_complex())
+        and not tensor.is_meta
+        and not torch.isfinite(tensor).all()
     ]
 
 
