@@ -42,6 +42,8 @@ GRADIENTS = 1.6e-4, 1.2e-5
 POTENTIAL = 1e-4
 # Networks whose neurons have no kernel: the integer-firing ones.
 NO_KERNEL = ("sdt_v3",)
+# A stem that pools a still image's steps leaves the channels before rows and columns in memory.
+NO_ADDITIONS = ("spikingresformer_authors",)
 needs_compiler = pytest.mark.skipif(not cpu.available(), reason="no C++ compiler")
 
 
@@ -86,7 +88,7 @@ def check_what_ran(path: Path, name: str, d: Difference) -> None:
     else:
         assert watch.pairs + watch.kernels >= len(watch.calls)  # above it where a node runs step by step
         assert watch.pairs > 0 or name in FOLDED or path.stem.startswith(("transfer", "spikingresformer"))
-    assert watch.convolutions > 0 or "additions" not in name
+    assert watch.convolutions > 0 or "additions" not in name or path.stem in NO_ADDITIONS
 
 
 def check_the_authors_float32(path: Path, ways: dict[str, Difference]) -> None:
