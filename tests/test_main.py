@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,22 @@ def trained(tmp_path_factory) -> Path:
     assert run("--attention", "statten", "--output", str(output)) == 0
     (folder,) = output.iterdir()
     return folder
+
+
+def test_a_profile_depends_on_no_batch_size(trained, tmp_path):
+    """What every run, page and plot has of operations and energy."""
+    totals = []
+    for batch_size in (7, 50):
+        folder = tmp_path / str(batch_size)
+        shutil.copytree(trained, folder)
+        assert main.main(["--profile", "--resume", str(folder), "--batch-size", str(batch_size)]) == 0
+        totals.append(json.loads((folder / "profile.json").read_text())["totals"])
+    summary = json.loads((trained / "summary.json").read_text())
+    for name in ("sops", "macs", "dense", "energy_mj", "firing_rate", "spike_driven"):
+        assert totals[0][name] == totals[1][name], name
+        assert name == "dense" or name == "firing_rate" or summary[name] == totals[0][name]
+    assert totals[0]["sops"] > 0
+    assert totals[0]["images"] == 32
 
 
 def test_a_run_leaves_its_folder(trained):

@@ -85,6 +85,7 @@ def _usable(conv: nn.Conv2d, x: Tensor, stride: tuple[int, int], padding: tuple[
     rows, columns = conv.kernel_size
     return (
         x.device.type == "cpu"
+        and not watched(x, conv.weight, conv.bias)
         and x.dtype == conv.weight.dtype == torch.float32
         and x.dim() == 4
         and x.shape[1] == conv.in_channels < 2**16
@@ -97,7 +98,6 @@ def _usable(conv: nn.Conv2d, x: Tensor, stride: tuple[int, int], padding: tuple[
         and rows * (x.shape[3] + columns) < 2**16
         and not torch.is_autocast_enabled("cpu")
         and (torch.compiler.is_compiling() or _worthwhile(x, conv.weight))
-        and not watched(x, conv.weight, conv.bias)
         and F.conv2d is TORCHS
         and _available()
     )

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from st_utils.data import Augment, build_loaders, first_per_class
+from registry import create
+from st_utils.data import Augment, Share, build_loaders, first_per_class
 from st_utils.data.loader import seeded
 from st_utils.errors import UserError
 
@@ -156,3 +157,15 @@ def test_a_source_travels_to_a_spawned_worker(small):
     request = next(iter(train._order))
     ours, theirs = train.source[request], pickle.loads(pickle.dumps(train.source))[request]
     assert same([ours], [theirs])
+
+
+@pytest.mark.parametrize("count", [1, 7, 32, 10_000])
+def test_inputs_spread_over_a_set_depend_on_no_batch_size_and_no_share(count):
+    data = create("dataset", "digits")
+    places = np.arange(min(count, 359)) * 359 // min(count, 359)
+    found = []
+    for batch_size, share, workers in ((64, Share(), 0), (5, Share(1, 2, 1), 0), (359, Share(), 1)):
+        loaders = build_loaders(data, 16, batch_size, share=share, workers=workers)
+        found.append(loaders[1].spread(count))
+    (inputs, _) = next(iter(build_loaders(data, 16, 359)[1]))  # the whole test set in one batch
+    assert all(torch.equal(inputs[places], each) for each in found)
