@@ -48,7 +48,11 @@ def _norm_once(norm: nn.BatchNorm2d, x: Tensor, steps: int) -> Tensor:
 
 @torch.no_grad()
 def remember(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: int) -> None:
-    """The running statistics after a batch of mean and variance over `count` numbers; the variance kept is unbiased."""
-    norm.num_batches_tracked.add_(1)
-    norm.running_mean.lerp_(mean, norm.momentum)
-    norm.running_var.lerp_(var * (count / (count - 1)), norm.momentum)
+    """The running statistics after a batch of mean and variance over `count` numbers; the variance kept is unbiased.
+
+    By `.data`, which autograd takes for no change: torch's own batch norm saves the running statistics for a backward
+    pass that does not use them, and updates them unseen too. A norm may then be called twice before that pass.
+    """
+    norm.num_batches_tracked.data.add_(1)
+    norm.running_mean.data.lerp_(mean, norm.momentum)
+    norm.running_var.data.lerp_(var * (count / (count - 1)), norm.momentum)

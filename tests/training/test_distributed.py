@@ -35,18 +35,15 @@ def torchrun(*arguments: str, **options) -> subprocess.Popen:
 
 def spied_losses(monkeypatch, dtype: torch.dtype = torch.float32) -> list[float]:
     """The losses of the steps of runs from here on, which compute in this precision."""
-    step, batches, prepared, losses = Trainer.step, Trainer.batches, launch.prepared, []
+    step, to_device, prepared, losses = Trainer.step, Trainer._to_device, launch.prepared, []
 
     def spied(self, *arguments, **options):
         result = step(self, *arguments, **options)
         losses.append(result[0])
         return result
 
-    def cast(self, *arguments):
-        yield from ((images.to(dtype), labels) for images, labels in batches(self, *arguments))
-
     monkeypatch.setattr(Trainer, "step", spied)
-    monkeypatch.setattr(Trainer, "batches", cast)
+    monkeypatch.setattr(Trainer, "_to_device", lambda self, images: to_device(self, images).to(dtype))
     monkeypatch.setattr(launch, "prepared", lambda *arguments: prepared(*arguments).to(dtype))
     return losses
 
