@@ -226,10 +226,13 @@ class EpochLoader:
         """What the loader's processes are asked for. Raises UserError: theirs, or that one died."""
         try:
             found = what()
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
+            # the latter three where a process dies while a tensor's memory is handed over
+            other = isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)
+            if other or not self._loader.num_workers:
                 raise
-            found = ProcessError(f"{str(error).splitlines()[0]} (killed, or out of memory: try fewer --workers)")
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            found = ProcessError(f"{reason} (killed, or out of memory: try fewer --workers)")
         if isinstance(found, UserError):
             self._loader = self._new_loader()  # ends the workers now; held by a traceback they'd linger
             raise found
