@@ -69,8 +69,7 @@ def test_the_table_is_there():
 @pytest.mark.parametrize(("spec", "label"), ROWS, ids=lambda value: value if "(" not in value else "")
 def test_every_published_size_takes_weights_under_the_authors_names(spec, label):
     """SEW-ResNet's are compared with SpikingJelly's own in test_convnets.py; the CSNN has no published weights."""
-    with torch.device("meta"):
-        model = zoo.create_model(spec)
+    model = on_meta(spec)
     if label.startswith(("SEW", "12C5")):
         assert label.startswith("SEW") == hasattr(model, "published")
         return
@@ -160,8 +159,7 @@ def perturbed(numbers, model) -> dict[str, Spec]:
         for other in others(value, param):
             try:
                 variant = parts.full("model", changed(spec, path, other))
-                with torch.device("meta"):
-                    other_shapes = {key: v.shape for key, v in zoo.create_model(variant).state_dict().items()}
+                other_shapes = {key: v.shape for key, v in on_meta(variant).state_dict().items()}
             except (ValueError, RuntimeError, NotImplementedError):  # no such value
                 continue
             if other_shapes == shapes and not same(variant, spec):
@@ -169,12 +167,18 @@ def perturbed(numbers, model) -> dict[str, Spec]:
     return found
 
 
+def on_meta(spec: str | Spec):
+    """The model without numbers: what is refused is refused before any is read."""
+    with torch.device("meta"):
+        return zoo.create_model(spec)
+
+
 def declared_free(model, weights) -> set[str]:
     forms = model.published.forms(parse(model.full_spec).args, Weights(weights))
     return {*FREE, *INITIAL}.union(*(form.free for form in forms))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [p for p in FILES if not p.stem.endswith("_b1")], ids=lambda path: path.stem)
 def test_no_argument_can_be_wrong_unnoticed(path):
     """Change one argument after another: it is refused by its name, or is declared free, or nothing changes."""
     numbers, model, x, weights, expected = original(path)
@@ -182,19 +186,19 @@ def test_no_argument_can_be_wrong_unnoticed(path):
     refused = 0
     for change, spec in perturbed(numbers, model).items():
         name, paths = change.split("=")[0], differing(parse(model.full_spec), spec)
-        variant = zoo.create_model(spec).double()
         try:
-            zoo.load_published(variant, weights)
+            zoo.load_published(on_meta(spec), weights)
         except UserError as error:
             refused += 1
             assert re.search(rf"\b{re.escape(name.split('.')[0])}", str(error)) or name in FREE, (change, error)
             right = str(error).split("Build ")[1].split(", or say strict_spec")[0]
-            zoo.load_published(zoo.create_model(right).double(), weights)
+            zoo.load_published(on_meta(right), weights)
             continue
         if all(any(path == known or path.startswith(known + ".") for known in free) for path in paths):
             continue
         if numbers["source"]["repository"] in TWO_ATTENTIONS and name.split(".")[0] == "attention":
             continue
+        variant = zoo.load_published(zoo.create_model(spec).double(), weights)
         for got, wanted in zip(answers(variant, x, numbers), expected, strict=True):
             torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12, msg=lambda text, c=change: f"{c}: {text}")
     assert refused >= 5
