@@ -168,7 +168,12 @@ def perturbed(numbers, model) -> dict[str, Spec]:
 
 
 def on_meta(spec: str | Spec):
-    """The model without numbers: what is refused is refused before any is read."""
+    """The model without numbers: what is refused is refused before any is read, and loading leaves it as it was."""
+    return _on_meta(str(spec))
+
+
+@functools.lru_cache(maxsize=256)
+def _on_meta(spec: str):
     with torch.device("meta"):
         return zoo.create_model(spec)
 
