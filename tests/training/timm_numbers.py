@@ -91,7 +91,7 @@ def mixing() -> dict[str, Tensor]:
 
 
 def check_cutmix(inputs: Tensor, labels: Tensor) -> None:
-    """The targets are the shares of pixels; timm has changed where a box of odd size ends, so boxes are not compared."""
+    """The targets are the shares of pixels. Boxes are not compared: timm has changed where one of odd size ends."""
     seed()
     mix, shares = build_mixup(Settings(cutmix=1.0), 5, 4), set()
     for _ in range(12):
