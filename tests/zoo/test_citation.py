@@ -123,7 +123,7 @@ def test_of_an_unknown_source_only_what_it_says(source, expected):
 
 
 def test_a_plugins_part_is_cited_with_its_words_made_safe_for_latex(tmp_path, capsys):
-    plugin = tmp_path / "parts_to_cite.py"
+    plugin = tmp_path / "cited_source.py"
     plugin.write_text(
         "from torch import nn\nfrom registry import register\n"
         "@register.attention('to_cite', source='50% of A_B & C{D}~^ #1, unpublished $')\n"
