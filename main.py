@@ -2,7 +2,8 @@
 
     python main.py --model spikformer --attention statten
     python main.py --model "sdt(embed_dim=256, node=plif(tau=2.0))" --dataset cifar10 --data-dir ~/data
-    python main.py --list attention
+    python main.py --list attention                     # every registered part of a kind; --list 'sdsa*' by its name
+    python main.py --cite "sdt(attention=statten)"      # BibTeX of a model and of the parts it is made of
     python main.py --plugin my_parts.py --model "sdt(attention=mine(k=3))"
     python main.py ... --resume auto                    # go on with a run that was stopped
     python main.py ... --eval --resume runs/NAME        # only test it
@@ -73,34 +74,63 @@ def run(argv: list[str]) -> int:
     parser = OneLineParser(
         "main.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--list", nargs="?", const="", metavar="KIND", help="list the registered parts and stop")
+    parser.add_argument(
+        "--list", nargs="?", const="", metavar="KIND", help="list the registered parts, of a kind or a name's pattern"
+    )
+    parser.add_argument(
+        "--cite", metavar="SPEC", help="print BibTeX for a model's spec and its parts (and --dataset's)"
+    )
     parts = parser.add_argument_group("parts of the model", "each overrides the spec's: --attention 'statten(chunk=2)'")
     for part in PARTS:
         parts.add_argument(f"--{part}", metavar="SPEC", default=argparse.SUPPRESS)
     add_settings(parser)
     given = parser.parse(argv)
-    import zoo  # noqa: F401  (registers the parts, before any plug-in)
+    import zoo  # registers the parts, before any plug-in
 
     for plugin in given.get("plugin", ()):
         registry.load_plugin(plugin)
     registry.load_entry_points()
-    listed = given.pop("list")
+    listed, cited = given.pop("list"), given.pop("cite")
     if listed is not None:
         return list_parts(listed)
+    if cited is not None:
+        model = zoo.override(cited, **{part: given[part] for part in PARTS if part in given})
+        further = [("dataset", given["dataset"])] if "dataset" in given else []
+        print(zoo.cite(model, *further), end="")
+        return 0
     return train_or_test(given)
 
 
-def list_parts(kind: str) -> int:
-    """Print every registered part of a kind, or of all kinds: name, what it is, where it is from."""
-    for each in [kind] if kind else registry.KINDS:
-        families = [prefix + "*" for prefix in registry.prefixes(each)]
-        found = registry.names(each, families=bool(kind))
-        width = max((len(name) for name in found), default=0)
-        print(f"{each} ({len(found)}{' and ' + ', '.join(families) if families and not kind else ''})")
-        for name in found:
-            entry = registry.entry(each, name)
-            print(f"  {name:<{width}}  {entry.doc}" + (f"  [{entry.source}]" if entry.source else ""))
+def list_parts(asked: str) -> int:
+    """Print the registered parts of a kind, of all kinds, or those whose names match a pattern such as `braincog.*`.
+
+    A line each: name, what it is, where it is from. The parts of another library are one line, below this project's,
+    unless the pattern asks for them.
+    """
+    pattern = asked if set(asked) & set("*?[") else ""
+    any_listed = False
+    for kind in registry.KINDS if pattern or not asked else [asked]:
+        names = registry.names(kind, pattern or "*", families=bool(pattern))
+        lines = {name: _described(registry.entry(kind, name)) for name in names}
+        if not pattern:
+            lines |= {f"{family.prefix}*": _folded(kind, family) for family in registry.parts.families[kind]}
+        if lines or not pattern:
+            any_listed = True
+            width = max(map(len, lines), default=0)
+            print(f"{kind} ({len(names)})")
+            print("".join(f"  {name:<{width}}  {text}\n" for name, text in lines.items()), end="")
+    if not any_listed:
+        raise SpecError(f"no registered name is like {asked!r}; --list alone shows all of them")
     return 0
+
+
+def _described(entry: registry.Entry) -> str:
+    return entry.doc + (f"  [{entry.source}]" if entry.source else "")
+
+
+def _folded(kind: str, family: Any) -> str:
+    pattern = f"{family.prefix}*"
+    return f"{len(registry.names(kind, pattern))} {kind}s of {family.source}: --list '{pattern}'"
 
 
 def train_or_test(given: dict[str, Any]) -> int:

@@ -2,3 +2,7 @@
 
 Everywhere an activation has the axes `T B C H W`: time step, sample, channel, row, column.
 """
+
+from st_utils.own_modules import require_own_modules
+
+require_own_modules("registry")  # every room imports it

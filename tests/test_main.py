@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import main
+import registry
 
 ROOT = Path(__file__).parents[1]
 QUICK = [
@@ -93,6 +94,30 @@ def test_list_names_every_part(capsys):
     assert "arXiv:2409.19764" in listed
     assert main.main(["--list"]) == 0
     assert "spikformer" in capsys.readouterr().out
+
+
+def test_list_shows_this_projects_models_and_another_librarys_in_one_line(capsys):
+    assert main.main(["--list", "model"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    own = registry.names("model", families=False)
+    assert head == f"model ({len(own)})"
+    assert [line.split()[0] for line in lines] == [*own, "braincog.*"]
+    count = len(registry.names("model", "braincog.*"))
+    assert count > 30
+    assert lines[-1].split(maxsplit=1)[1] == f"{count} models of BrainCog 0.2.7.19: --list 'braincog.*'"
+
+
+def test_list_takes_a_pattern_of_names_as_the_folded_line_says(capsys):
+    assert main.main(["--list", "braincog.*"]) == 0
+    listed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    assert listed == {*registry.names("model", "braincog.*"), *registry.names("node", "braincog.*")}
+    assert main.main(["--list", "sdsa*"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["attention", "sdsa", "sdsa3"]
+    for wrong, reason in {"xx*": "no registered name is like 'xx*'", "modle": "did you mean 'model'?"}.items():
+        assert main.main(["--list", wrong]) == 2
+        output = capsys.readouterr()
+        assert reason in output.err
+        assert output.out == ""
 
 
 def test_a_plugin_trains(tmp_path, capsys):

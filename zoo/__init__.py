@@ -19,7 +19,10 @@ import st_utils.mlp
 import st_utils.node  # noqa: F401  (importing the rooms registers their parts)
 from registry import KINDS, Spec, create, entry, import_all, parse
 from st_utils.inference import fold_norms
+from zoo.citation import cite
 from zoo.published import authors_spec, load_published
+
+__version__ = "0.1.0"  # the one place: pyproject.toml reads it from here
 
 import_all(__name__, __path__)
 
@@ -56,4 +59,9 @@ def override(spec: str | Spec, **overrides: Any) -> Spec:
     return spec
 
 
-__all__ = ["authors_spec", "create_model", "fold_norms", "load_published", "override"]
+__all__ = ["__version__", "authors_spec", "cite", "create_model", "fold_norms", "load_published", "override"]
+
+
+def __dir__() -> list[str]:
+    """What `dir(zoo)` and completion show: the public names, without the modules that are models."""
+    return sorted(__all__)

@@ -23,6 +23,7 @@ with warnings.catch_warnings():  # timm 0.5.4 scripts functions on import, which
     from timm.data import create_transform
     from timm.data.auto_augment import AugmentOp, AutoAugment, RandAugment, posterize
     from timm.data.random_erasing import RandomErasing
+    from timm.data.transforms import ToNumpy
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def _is_range(pair: tuple[float, float], top: float) -> bool:
 def eval_transform(img_size: int, crop_pct: float = 1.0, interpolation: str = "bicubic") -> Callable:
     """PIL image -> uint8 [C, img_size, img_size]: the short side to img_size / crop_pct, then the centre."""
     mode = _fixed(interpolation)
-    return create_transform(img_size, use_prefetcher=True, crop_pct=crop_pct, interpolation=mode)
+    return _to_array(create_transform(img_size, use_prefetcher=True, crop_pct=crop_pct, interpolation=mode))
 
 
 def train_transform(augment: Augment, img_size: int, mean: tuple[float, ...]) -> Callable:
@@ -125,6 +126,12 @@ def train_transform(augment: Augment, img_size: int, mean: tuple[float, ...]) ->
         mode = InterpolationMode(_fixed(augment.interpolation))
         crop = [RandomCrop(img_size, augment.crop_padding)] if augment.crop_padding else []
         transform.transforms[:1] = [Resize(img_size, mode), CenterCrop(img_size), *crop]
+    return _to_array(transform)
+
+
+def _to_array(transform: Compose) -> Compose:
+    """Ends in an array, as with timm 0.5.4: from 1.0 on, the last step makes a tensor."""
+    transform.transforms[-1] = ToNumpy()
     return transform
 
 

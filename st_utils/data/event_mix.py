@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from timm.data.mixup import Mixup, mixup_target, one_hot
+from timm.data.mixup import Mixup
 from torch import Tensor
 
 from st_utils.errors import UserError
@@ -37,8 +37,7 @@ class BatchMix:
         if inputs.dim() != 5:
             raise UserError("event_mix is for event frames: leave it out, or use mixup or cutmix")
         if np.random.rand() >= self.prob:
-            targets = mixup_target(labels, self.classes, 1.0, self.smoothing, inputs.device)
-            return inputs, targets
+            return inputs, smoothed_one_hot(labels, self.classes, self.smoothing)
         kept = np.random.beta(self.event_mix, self.event_mix)
         mask = torch.from_numpy(gaussian_mask((inputs.shape[1], *inputs.shape[-2:]), 1 - kept)).to(inputs.device)
         return event_mix(inputs, labels, mask, self.classes, self.smoothing)
@@ -61,9 +60,15 @@ def event_mix(
     own, other = share(inputs, ~mask), share(partner, mask)
     area = 1 - mask.float().mean()
     weight = torch.where(own + other > 0, own / (own + other).clamp_min(1e-12), area)[:, None]
-    off = smoothing / classes
-    hot = one_hot(labels, classes, on_value=1 - smoothing + off, off_value=off, device=inputs.device)
+    hot = smoothed_one_hot(labels, classes, smoothing)
     return mixed, weight * hot + (1 - weight) * hot.flip(0)
+
+
+def smoothed_one_hot(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """[B] -> [B, classes] float32, on the labels' device: 1 - s + s / classes for the label, s / classes elsewhere."""
+    off = smoothing / classes
+    targets = torch.full((len(labels), classes), off, device=labels.device)
+    return targets.scatter_(1, labels.long().view(-1, 1), 1 - smoothing + off)
 
 
 def gaussian_mask(shape: tuple[int, int, int], share: float) -> np.ndarray:

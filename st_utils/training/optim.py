@@ -6,6 +6,7 @@ import logging
 from argparse import Namespace
 from typing import Any
 
+import timm
 from timm.data.mixup import Mixup
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler
@@ -26,7 +27,7 @@ def build_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
     groups = parameter_groups(model, settings.weight_decay)
     try:
         return create_optimizer_v2(groups, settings.opt, settings.lr, weight_decay=0.0, **options)
-    except (AssertionError, UnboundLocalError, RuntimeError) as error:
+    except (AssertionError, UnboundLocalError, RuntimeError, ValueError) as error:
         raise UserError(f"opt {settings.opt!r} is no optimiser of timm here: {error or 'unknown name'}") from None
 
 
@@ -36,22 +37,29 @@ def build_schedule(optimizer: Optimizer, settings: Settings) -> Any:
     if warmup + cooldown >= settings.epochs and (warmup or cooldown):
         logger.warning("epochs=%d leaves no room for the warm-up and cool-down: without them", settings.epochs)
         warmup = cooldown = 0
-    schedule, _ = create_scheduler(
-        Namespace(
-            sched=settings.sched,
-            epochs=settings.epochs - cooldown,
-            min_lr=settings.min_lr,
-            warmup_lr=settings.warmup_lr,
-            warmup_epochs=warmup,
-            cooldown_epochs=cooldown,
-            decay_epochs=settings.decay_epochs,
-            decay_rate=settings.decay_rate,
-            patience_epochs=10,
-        ),
-        optimizer,
+    if settings.sched == "multistep":  # what timm takes for the epochs of its decays differs between its versions
+        raise UserError("sched 'multistep' needs a list of epochs, which no setting gives: use sched=step")
+    options = Namespace(
+        sched=settings.sched,
+        epochs=settings.epochs - cooldown,
+        min_lr=settings.min_lr,
+        warmup_lr=settings.warmup_lr,
+        warmup_epochs=warmup,
+        cooldown_epochs=cooldown,
+        decay_epochs=settings.decay_epochs,
+        decay_rate=settings.decay_rate,
+        patience_epochs=10,
     )
+    try:
+        schedule, _ = create_scheduler(options, optimizer)
+    except ValueError:  # of timm from 1.0 on; 0.5.4 returns None
+        schedule = None
+    except TypeError as error:
+        raise UserError(
+            f"sched {settings.sched!r} of timm {timm.__version__} does not fit this torch: {error}"
+        ) from None
     if schedule is None:
-        raise UserError(f"sched {settings.sched!r} is not a schedule: cosine, tanh, step, multistep, plateau, poly")
+        raise UserError(f"sched {settings.sched!r} is not a schedule: cosine, tanh, step, plateau, poly")
     return schedule
 
 

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from timm.optim.optim_factory import add_weight_decay
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
@@ -122,13 +121,20 @@ def load_optimizer(optimizer: Optimizer, saved: dict[str, Any], model: nn.Module
 
 
 def _timms_groups(model: nn.Module, saved_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The names of the groups that timm 0.5.4 makes of a model: one axis or `.bias`, and the rest."""
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    """The names of the groups that timm 0.5.4 makes of a model: one axis or `.bias`, and the rest.
+
+    The rule stands here because newer versions of timm have another, and the old checkpoints do not change with them.
+    """
+    named = dict(model.named_parameters())
     if len(saved_groups) == 1:
-        return [{"names": list(names.values())}]
+        return [{"names": list(named)}]
     declared = getattr(model, "no_weight_decay", tuple)()  # of the model alone, as timm asks
-    groups = add_weight_decay(model, saved_groups[-1].get("weight_decay", 0.0), declared)
-    return [{"names": [names[id(parameter)] for parameter in group["params"]]} for group in groups]
+    groups: tuple[list[str], list[str]] = ([], [])
+    for name, parameter in named.items():
+        if parameter.requires_grad:
+            decays = parameter.ndim != 1 and not name.endswith(".bias") and name not in declared
+            groups[decays].append(name)
+    return [{"names": names} for names in groups]
 
 
 def _check_shapes(name: str, parameter: Tensor, state: dict[str, Any]) -> None:

@@ -1,0 +1,141 @@
+"""BibTeX for a model and the registered parts that it is made of, from what each part names as its `source`.
+
+print(cite("sdt(attention=statten, node=plif)"))  # Spike-driven Transformer, STAtten, PLIF, ...
+
+`citations.yml` has the papers. What it lacks becomes a `@misc` with the words of the source, and no title is made up.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import registry
+from registry import Spec
+
+ARXIV = re.compile(r"arxiv[: ]\s*(\d{4}\.\d{4,5})", re.IGNORECASE)
+DOI = re.compile(r"(?<![\w.])10\.\d{4,9}/[^\s;,)]+")
+YEAR = re.compile(r"(?<!\w)(1[89]|20)\d\d(?!\w)")
+SURNAME = r"[A-Z][^\W\d_]*(?:['’-][^\W\d_]+)*"
+# "Zhou et al. 2023", "Xiao, Rasul and Vollgraf": nothing else is taken for authors, such as a venue before its year
+NAMES = re.compile(rf"({SURNAME}) et al\.|({SURNAME}(?:, {SURNAME})* (?:&|and) {SURNAME})(?![\w'’-])")
+SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+AS_THEY_ARE = ("author", "url", "doi", "eprint", "archivePrefix")  # not LaTeX's text, or braces that mean something
+
+
+def cite(model: str | Spec, *further: tuple[str, str | Spec]) -> str:
+    """BibTeX of a model, its parts, and further (kind, spec) pairs such as ("dataset", "mnist").
+
+    Each entry stands once, below a line with the parts that it is for. Parts that name no source are listed at the end.
+
+    Raises SpecError, in one line, for a spec that names no registered part.
+    """
+    entries: dict[tuple, tuple[dict[str, Any], list[str]]] = {}
+    unknown = []
+    for kind, spec in (("model", model), *further):
+        for part in parts_of(kind, registry.full(kind, spec)):
+            label = f"{part.kind} {part.name}"
+            if not part.source and label not in unknown:
+                unknown.append(label)
+            for fields in references(part.source, label):
+                labels = entries.setdefault(tuple(fields.items()), (fields, []))[1]
+                if label not in labels:
+                    labels.append(label)
+    keys = unique([fields["key"] for fields, _ in entries.values()])
+    texts = [
+        f"% {', '.join(labels)}\n{bibtex({**fields, 'key': key})}"
+        for (fields, labels), key in zip(entries.values(), keys, strict=True)
+    ]
+    if unknown:
+        texts.append(f"% no source is named by: {', '.join(unknown)}\n")
+    return "\n".join(texts)
+
+
+def parts_of(kind: str, full: Spec) -> Iterator[registry.Entry]:
+    """The entries of a part and of all parts within it; `full` is its spec with every argument."""
+    entry = registry.entry(kind, full)
+    yield entry
+    for name, value in full.args.items():
+        nested = entry.param(name).nested
+        for spec in value if isinstance(value, tuple) else (value,):
+            if nested and isinstance(spec, Spec):
+                yield from parts_of(nested, spec)
+
+
+def references(source: str, label: str) -> list[dict[str, Any]]:
+    """What a source names: a dict of `key`, `type` and BibTeX fields each; for an empty source, none.
+
+    The source's clauses are separated by semicolons. A clause with an arXiv id or words of the table gives the paper
+    of the table; one with another id, or with a year, a `@misc`; further ones, such as a repository's name, nothing
+    where the source gives something else.
+    """
+    found: list[dict[str, Any]] = []
+    clauses = [clause.strip() for clause in source.split(";") if clause.strip()]
+    for clause in clauses:
+        ids = ARXIV.findall(clause)
+        known = {where: row for word, (where, row) in table().items() if word in ids or _has(clause, word)}
+        found += known.values()
+        found += [_misc(clause, label, arxiv) for arxiv in ids if arxiv not in known]
+        if not known and not ids and (YEAR.search(clause) or DOI.search(clause)):
+            found.append(_misc(clause, label))
+    if clauses and not found:
+        found.append(_misc(source, label))
+    return list({tuple(fields.items()): fields for fields in found}.values())
+
+
+@functools.cache
+def table() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Each arXiv id and words of citations.yml -> (the row's name, its fields); "=" before words: the whole clause."""
+    rows = yaml.safe_load(Path(__file__).with_name("citations.yml").read_text(encoding="utf-8"))
+    found = {}
+    for name, row in rows.items():
+        words = row.pop("words", [])
+        if ARXIV.fullmatch(f"arXiv:{name}"):
+            row |= {"eprint": name, "archivePrefix": "arXiv"}
+        found |= dict.fromkeys([name, *words], (name, row))
+    return found
+
+
+def _has(clause: str, word: str) -> bool:
+    if word.startswith("="):
+        return clause == word[1:]
+    return re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w-])", clause) is not None
+
+
+def _misc(clause: str, label: str, arxiv: str = "") -> dict[str, Any]:
+    """What can be read from the words themselves: surnames, year, arXiv id, and the words."""
+    fields = {"key": re.sub(r"\W+", "_", label), "type": "misc"}
+    if names := NAMES.match(clause):
+        fields["author"] = f"{names[1]} and others" if names[1] else re.sub(r", | & ", " and ", names[2])
+    if year := YEAR.search(DOI.sub("", ARXIV.sub("", clause))):
+        fields["year"] = year[0]
+    if doi := DOI.search(clause):
+        fields["doi"] = doi[0].rstrip(".")
+    if arxiv:
+        fields |= {"eprint": arxiv, "archivePrefix": "arXiv"}
+    return {**fields, "howpublished": clause}
+
+
+def unique(keys: list[str]) -> list[str]:
+    """The keys; of equal ones, the later have a number."""
+    return [key if key not in keys[:i] else f"{key}_{keys[: i + 1].count(key)}" for i, key in enumerate(keys)]
+
+
+def bibtex(fields: dict[str, Any]) -> str:
+    """One entry as text."""
+    fields = dict(fields)
+    head = f"@{fields.pop('type')}{{{fields.pop('key')},\n"
+    lines = []
+    for name, value in fields.items():
+        text = str(value) if name in AS_THEY_ARE else _latex(str(value))
+        lines.append(f"  {name} = {{{f'{{{text}}}' if name == 'title' else text}}},\n")
+    return f"{head}{''.join(lines)}}}\n"
+
+
+def _latex(text: str) -> str:
+    return "".join(SPECIAL.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
