@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.replay.compare import Verdict, compare
-from benchmarks.replay.runs import COMMON, DATA, Run, listed, write_data
+from benchmarks.replay.data import write_data
+from benchmarks.replay.runs import COMMON, DATA, Run, listed
 from benchmarks.replay.tree import REFUSED
 from st_utils.errors import UserError
 
@@ -52,9 +53,11 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
             return 0
         if not args.base:
             raise UserError("name the commit to compare with: make replay BASE=main")
-        with stopped_by_sigterm(), tempfile.TemporaryDirectory(prefix="replay-") as work:
-            with base_tree(root, args.base, Path(work) / "base") as base:
-                return replay(base, present_tree(root, Path(work) / "here"), runs, Path(work))
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(stopped_by_sigterm())
+            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="replay-")))
+            base = stack.enter_context(base_tree(root, args.base, work / "base"))
+            return replay(base, present_tree(root, work / "here"), runs, work)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -73,10 +76,9 @@ def stopped_by_sigterm() -> Iterator[None]:
 @contextlib.contextmanager
 def base_tree(root: Path, commit: str, place: Path) -> Iterator[Path]:
     """A work tree of the commit, removed afterwards."""
-    found = git(
-        root, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", refusal=f"{commit} is no commit of {root}"
-    )
-    git(root, "worktree", "add", "--detach", "--quiet", str(place), found.strip(), refusal="no work tree can be added")
+    name = f"{commit}^{{commit}}"
+    found = git(root, "rev-parse", "--verify", "--quiet", name, refusal=f"{commit} is no commit of {root}").strip()
+    git(root, "worktree", "add", "--detach", "--quiet", str(place), found, refusal="no work tree can be added")
     try:
         yield place
     finally:
@@ -98,7 +100,8 @@ def git(root: Path, *words: str, refusal: str) -> str:
     settings = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, env=settings, check=False)
     if done.returncode:
-        raise UserError(f"{refusal} ({' '.join(done.stderr.split()) or 'git says no more'})")
+        reason = f" ({' '.join(done.stderr.split())})" if done.stderr.strip() else ""
+        raise UserError(f"{refusal}{reason}")
     return done.stdout
 
 

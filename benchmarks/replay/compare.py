@@ -1,6 +1,6 @@
 """What differs between the facts of one run in two trees.
 
-    compare(base, here)  # Verdict('different', 'step 2: train_loss 2.25 in base, 2.31 here; 57 of 60 tensors, ...', {...})
+    compare(base, here)  # Verdict('different', 'step 2: train_loss 2.25 in base, 2.31 here; 57 of 60 tensors ...', ...)
 
 Facts are {kind: {item: {field: value}}}, the kinds in the order in which a difference spreads. An item that one side
 alone has (a step, a tensor, a layer) is a difference, and so are two runs that failed or left nothing to compare. A
@@ -40,9 +40,8 @@ def compare(base: dict[str, Any], here: dict[str, Any]) -> Verdict:
         return Verdict("failed", "; ".join(failed), frozenset())
     missing = [text for side, found in sides.items() for text in _missing(found["facts"], side)]
     reasons = [*_differences(base["facts"], here["facts"]), *missing]
-    return Verdict(
-        "different" if reasons else "same", "; ".join(reasons), frozenset(_news(base["facts"], here["facts"]))
-    )
+    news = frozenset(_news(base["facts"], here["facts"]))
+    return Verdict("different" if reasons else "same", "; ".join(reasons), news)
 
 
 def _missing(facts: dict[str, Any], side: str) -> Iterator[str]:
@@ -105,6 +104,5 @@ def _news(base: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(
-        value, sort_keys=True
-    )  # unlike ==, tells 1 from 1.0 and true, -0.0 from 0.0, and finds nan the same
+    """A value as text: unlike ==, this tells 1 from 1.0 and true, -0.0 from 0.0, and finds nan equal to nan."""
+    return json.dumps(value, sort_keys=True)

@@ -109,8 +109,16 @@ def facts_of(tree: Path, output: Path, arguments: list[str]) -> dict[str, dict[s
         "tensor": tensors_of(state),
         "folded": folded(summary["full_spec"], state),
         "layer": {name: lasting(layer) for name, layer in layers.items()},
-        "figure": {name: {"value": v} for name, v in lasting({**profile["totals"], **summary}).items()},
+        "figure": {name: {"value": value} for name, value in lasting({**profile["totals"], **summary}).items()},
+        "kernels": {"loaded": {"number": len(kernels_loaded())}},
     }
+
+
+def kernels_loaded() -> set[str]:
+    """The compiled kernels in this process: one that can't be compiled gives way to torch, with the same numbers."""
+    maps = Path("/proc/self/maps")
+    lines = maps.read_text().splitlines() if maps.exists() else []
+    return {line.split()[-1] for line in lines if "spiking-transformer-zoo" in line and line.endswith(".so")}
 
 
 def lasting(values: dict[str, Any]) -> dict[str, Any]:
