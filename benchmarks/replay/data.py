@@ -39,7 +39,7 @@ def write_data(folder: Path) -> None:
     random = RandomState(11)
     for split in ("train", "test"):
         _write_arrays(folder, split, random)
-        for number in range(24):
+        for number in range(60):
             _write_images(folder, split, number, random)
             _write_events(folder, split, number, random)
         _write_shd(_made(folder / "shd" / f"shd_{split}.h5"), random)
@@ -54,15 +54,15 @@ def _made(path: Path) -> Path:
 
 def _write_arrays(folder: Path, split: str, random: RandomState) -> None:
     """MNIST's idx files, and CIFAR-10's pickles."""
-    labels = np.arange(20, dtype=np.uint8) % 10
+    labels = np.arange(48, dtype=np.uint8) % 10
     start = "t10k" if split == "test" else split
-    idx = {"images-idx3": random.randint(0, 256, (20, 28, 28), dtype=np.uint8), "labels-idx1": labels}
+    idx = {"images-idx3": random.randint(0, 256, (48, 28, 28), dtype=np.uint8), "labels-idx1": labels}
     for name in ("mnist", "smnist", "psmnist"):
         for kind, array in idx.items():
             header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
             path = _made(folder / name / f"{start}-{kind}-ubyte.gz")
             path.write_bytes(gzip.compress(header + array.tobytes(), mtime=0))
-    batch = {"data": random.randint(0, 256, (20, 3 * 32 * 32), dtype=np.uint8), "labels": labels.tolist()}
+    batch = {"data": random.randint(0, 256, (48, 3 * 32 * 32), dtype=np.uint8), "labels": labels.tolist()}
     for name in ("cifar10", "scifar10"):
         _made(folder / name / split).write_bytes(pickle.dumps(batch))
         (folder / name / "meta").write_bytes(pickle.dumps({"label_names": [f"class {i}" for i in range(10)]}))
@@ -87,11 +87,11 @@ def _write_events(folder: Path, split: str, number: int, random: RandomState) ->
 
 
 def _write_shd(path: Path, random: RandomState) -> None:
-    """Spikes of 20 recordings: times in seconds and one of 700 channels each."""
+    """Spikes of 48 recordings: times in seconds and one of 700 channels each."""
     with h5py.File(path, "w") as file:
-        times = file.create_dataset("spikes/times", 20, h5py.vlen_dtype(np.float16))
-        units = file.create_dataset("spikes/units", 20, h5py.vlen_dtype(np.uint16))
-        for row in range(20):
+        times = file.create_dataset("spikes/times", 48, h5py.vlen_dtype(np.float16))
+        units = file.create_dataset("spikes/units", 48, h5py.vlen_dtype(np.uint16))
+        for row in range(48):
             times[row] = np.sort(random.rand(60)).astype(np.float16)
             units[row] = random.randint(0, 700, 60)
-        file["labels"] = np.arange(20)
+        file["labels"] = np.arange(48)

@@ -32,14 +32,16 @@ SPECS = ("spec", "full_spec", "dataset", "full_dataset", "data", "params")
 
 def main(tree: Path, job: dict[str, Any]) -> int:
     sys.path.insert(0, str(tree))
-    importlib.import_module("main")
-    importlib.import_module("zoo")
-    if not all_from(tree):
-        return REFUSED
+    for name in ("main", "zoo"):
+        importlib.import_module(name)
+        if not all_from(tree):
+            return REFUSED
     accept_data(Path(job["data"]))
+    losses = record_losses()
     for number, (name, arguments) in enumerate(job["runs"]):
         output = Path(job["work"]) / str(number)
-        found = {"name": name, **replayed(tree, arguments, output)}
+        losses.clear()
+        found = {"name": name, **replayed(tree, arguments, output, losses)}
         if not all_from(tree):  # what is imported late: kernels, a part on demand
             return REFUSED
         with open(Path(job["work"]) / "found.jsonl", "a") as file:
@@ -59,6 +61,20 @@ def all_from(tree: Path) -> bool:
     return True
 
 
+def record_losses() -> list[float]:
+    """The list to which every `loss.backward()` from now on adds its loss: of each step, and each micro-batch."""
+    import torch
+
+    losses, backward = [], torch.Tensor.backward
+
+    def recording(self: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        losses.append(self.item())
+        backward(self, *args, **kwargs)
+
+    torch.Tensor.backward = recording
+    return losses
+
+
 def accept_data(folder: Path) -> None:
     """Let torchvision's tables of checksums, which the data sets ask, name the small files."""
     from torchvision import datasets
@@ -73,13 +89,13 @@ def accept_data(folder: Path) -> None:
     datasets.CIFAR10.meta = {"filename": "meta", "key": "label_names", "md5": md5(small / "meta")}
 
 
-def replayed(tree: Path, arguments: list[str], output: Path) -> dict[str, Any]:
+def replayed(tree: Path, arguments: list[str], output: Path, losses: list[float]) -> dict[str, Any]:
     """One run: its exit status, the last line it said, and its facts."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             status = sys.modules["main"].main([*arguments, "--output", str(output)])
-            facts = facts_of(tree, output, arguments) if status == 0 else {}
+            facts = facts_of(tree, output, losses) if status == 0 else {}
     except Exception:
         status, facts = 1, {}
         traceback.print_exc(file=said)
@@ -89,7 +105,7 @@ def replayed(tree: Path, arguments: list[str], output: Path) -> dict[str, Any]:
     return {"status": status, "said": (errors or lines or [""])[-1], "facts": facts}
 
 
-def facts_of(tree: Path, output: Path, arguments: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
+def facts_of(tree: Path, output: Path, losses: list[float]) -> dict[str, dict[str, dict[str, Any]]]:
     """All that two trees are to agree on, from the run's folder, in the order in which a difference spreads."""
     import yaml
 
@@ -99,13 +115,13 @@ def facts_of(tree: Path, output: Path, arguments: list[str]) -> dict[str, dict[s
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     profile = json.loads((folder / "profile.json").read_text())
     state = defined_in(tree, "load_newest")(folder, "last")[0]
-    unit = "step" if args["train_images"] == args["batch_size"] else "epoch"
     specs = {name: summary[name] for name in SPECS if name in summary}
     layers = {f"{layer['name']} ({layer['kind']})": layer for layer in profile["layers"]}
     return {
         "setting": {name: {"value": value} for name, value in lasting(args).items()},
         "spec": {name: {"value": value} for name, value in specs.items()},
-        unit: {str(row["epoch"]): lasting(row) for row in rows},
+        "step": {str(number): {"loss": loss} for number, loss in enumerate(losses, 1)},
+        "epoch": {str(row["epoch"]): lasting(row) for row in rows},
         "tensor": tensors_of(state),
         "folded": folded(summary["full_spec"], state),
         "layer": {name: lasting(layer) for name, layer in layers.items()},
