@@ -77,7 +77,7 @@ def _fields(item: str, base: dict[str, Any], here: dict[str, Any]) -> Iterator[t
     for field in base:
         if field in here and _text(base[field]) != _text(here[field]):
             name = item if field == "value" else f"{item}: {field}"
-            yield item, name if field == "bits" else f"{name} {_changed(base[field], here[field])}"
+            yield item, f"{item}: other bits" if field == "bits" else f"{name} {_changed(base[field], here[field])}"
             return
 
 

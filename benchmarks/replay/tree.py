@@ -118,7 +118,7 @@ def facts_of(tree: Path, output: Path, losses: list[float]) -> dict[str, dict[st
     specs = {name: summary[name] for name in SPECS if name in summary}
     layers = {f"{layer['name']} ({layer['kind']})": layer for layer in profile["layers"]}
     return {
-        "setting": {name: {"value": value} for name, value in lasting(args).items()},
+        "setting": {name: {"value": value} for name, value in lasting(args).items() if name not in specs},
         "spec": {name: {"value": value} for name, value in specs.items()},
         "step": {str(number): {"loss": loss} for number, loss in enumerate(losses, 1)},
         "epoch": {str(row["epoch"]): lasting(row) for row in rows},

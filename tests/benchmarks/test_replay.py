@@ -1,8 +1,7 @@
 """The replay of two trees: a real copy of this checkout, changed in one place, is told from the original."""
 
-import json
+import re
 import subprocess
-import sys
 from copy import deepcopy
 from pathlib import Path
 
@@ -13,8 +12,7 @@ from benchmarks.replay import __main__ as replay
 from benchmarks.replay import tree
 from benchmarks.replay.compare import compare
 from benchmarks.replay.runs import COMMON, listed
-
-ONLY = "node if|node klif|attention repconv"
+from st_utils.errors import UserError
 
 
 def git(folder: Path, *words: str) -> str:
@@ -46,39 +44,39 @@ def told(text: str) -> dict[str, str]:
         word, _, rest = line.partition("  ")
         if word in ("same", "different", "failed"):
             name = next(name for name in names if rest.strip().startswith(name))
-            found[name] = f"{word}: {rest.strip()[len(name) :].strip()}"
+            found[name] = f"{word}: {rest.strip()[len(name) :].strip()}".strip()
     return found
 
 
-def test_an_untouched_checkout_is_the_same_and_a_changed_one_is_told_apart_run_by_run(checkout, capsys):
-    assert replay.main(["HEAD", "--only", ONLY], checkout) == 0
-    before = capsys.readouterr().out
-    assert told(before) == {"node if": "same:", "node klif": "same:", "attention repconv": "same:"}
-    assert "3 of 3 runs are the same" in before
+def test_an_untouched_checkout_is_the_same(checkout, capsys):
+    assert replay.main(["HEAD", "--only", "node if"], checkout) == 0
+    text = capsys.readouterr().out
+    assert told(text) == {"node if": "same:"} and "1 of 1 runs are the same" in text
 
-    # the same product, its sum in another order; and one default that stands in specs
+
+def test_a_sum_in_another_order_and_another_default_are_found_and_their_runs_named(checkout, capsys):
     change(checkout / "st_utils/node/klif.py", "(self.k.to(x.dtype) * (v + change))", "(self.k * v + self.k * change)")
-    change(checkout / "st_utils/attention/repconv.py", 'node: str = "lif",', 'node: str = "lif(tau=2.5)",')
-    assert replay.main(["HEAD", "--only", ONLY], checkout) == 1
-    found = told(capsys.readouterr().out)
+    change(checkout / "st_utils/node/ilif.py", "max_spikes: int = 4,", "max_spikes: int = 5,")
+    assert replay.main(["HEAD", "--only", "node if|node klif|node ilif"], checkout) == 1
+    text = capsys.readouterr().out
+    found = told(text)
     assert found["node if"] == "same:"
-    assert found["node klif"].startswith("different: step ") and "tensors, first" in found["node klif"]
-    assert found["attention repconv"].startswith("different")
-    assert len(git(checkout, "worktree", "list").splitlines()) == 1
+    assert re.match(r"different: step \d+: loss .* tensors, first ", found["node klif"])
+    assert found["node ilif"].startswith("different: spec full_spec ") and "max_spikes=5" in found["node ilif"]
+    assert "1 of 3 runs are the same" in text
+    assert len(git(checkout, "worktree", "list").splitlines()) == 1  # the added work tree is gone
 
 
-def test_a_tree_whose_packages_are_imported_from_elsewhere_is_refused(checkout, tmp_path):
-    """Without st_utils and zoo of its own, an installed copy or this checkout would stand in for them."""
-    (tmp_path / "bare").mkdir()
-    (tmp_path / "bare" / "main.py").write_text((checkout / "main.py").read_text())
-    here = tmp_path / "job.json"
-    here.write_text(json.dumps({"runs": [], "work": str(tmp_path), "data": str(tmp_path)}))
-    words = [sys.executable, "-P", "-c", f"import sys; sys.path.append({str(checkout)!r}); import runpy; "
-             f"sys.argv = ['tree.py', {str(tmp_path / 'bare')!r}, {str(here)!r}]; "
-             f"runpy.run_path({str(replay.TREE)!r}, run_name='__main__')"]  # fmt: skip
-    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == tree.REFUSED
-    assert "not from the tree" in done.stderr and "registry was imported from" in done.stderr
+def test_a_tree_whose_packages_are_imported_from_elsewhere_is_refused(checkout, tmp_path, monkeypatch):
+    """Without packages of its own, installed ones would stand in for them, and be compared with themselves."""
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "main.py").write_text((checkout / "main.py").read_text())
+    monkeypatch.setitem(replay.ENVIRONMENT, "PYTHONPATH", str(checkout))  # as if installed
+    (run,) = listed("node if")
+    with replay.Side("base", bare, [run], tmp_path) as side, pytest.raises(UserError, match="^refused: registry.* was"):
+        side.wait(run)
+    assert not (tmp_path / "runs-base" / "found.jsonl").exists()
 
 
 def test_the_present_tree_has_new_files_and_none_that_were_deleted(checkout, tmp_path):
@@ -132,19 +130,26 @@ def found(**changes: dict) -> dict:
     return {"name": "run", "status": 0, "said": "", "facts": {**deepcopy(facts), **changes}}
 
 
+SECOND = {"1": {"loss": 2.25}, "2": {"loss": 2.0000000000000004}}
+ONE_TENSOR = {"a": {"dtype": "torch.float32", "shape": [3], "bits": "a" * 64}}
+OTHER_BITS = {**ONE_TENSOR, "b": {"dtype": "torch.float32", "shape": [3], "bits": "c" * 64}}
+INTEGER = {"conv (convolution)": {"macs": 12, "acs": 3.0}}
+
+
 @pytest.mark.parametrize(
     ("kind", "items", "reason"),
     [
-        ("step", {"1": {"loss": 2.25}, "2": {"loss": 2.0000000000000004}}, "step 2: loss 2.0 in base, 2.0000000000000004 here"),
+        ("step", SECOND, "step 2: loss 2.0 in base, 2.0000000000000004 here"),
         ("step", {"1": {"loss": 2.25}}, "step 2 only in base"),
-        ("tensor", {"a": {"dtype": "torch.float32", "shape": [3], "bits": "a" * 64}}, "1 of 2 tensors, first b only in base"),
-        ("layer", {"conv (convolution)": {"macs": 12, "acs": 3.0}}, "1 of 1 layers, first conv (convolution): macs 12.0 in base, 12 here"),
+        ("tensor", ONE_TENSOR, "1 of 2 tensors, first b only in base"),
+        ("tensor", OTHER_BITS, "1 of 2 tensors, first b: other bits"),
+        ("layer", INTEGER, "1 of 1 layers, first conv (convolution): macs 12.0 in base, 12 here"),
         ("setting", {"lr": {"value": -0.0}}, "setting lr 0.001 in base, -0.0 here"),
         ("kernels", {"loaded": {"number": 0}}, "kernels loaded: number 3 in base, 0 here"),
         ("tensor", {}, "no tensor here"),
         ("figure", {"sops": {"value": 1.0}}, "no macs here"),
     ],
-)  # fmt: skip
+)
 def test_one_field_that_differs_is_named(kind, items, reason):
     verdict = compare(found(), found(**{kind: items}))
     assert verdict.word == "different" and reason in verdict.reason
