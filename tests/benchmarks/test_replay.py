@@ -11,7 +11,7 @@ import registry
 from benchmarks.replay import __main__ as replay
 from benchmarks.replay import tree
 from benchmarks.replay.compare import compare
-from benchmarks.replay.runs import COMMON, listed
+from benchmarks.replay.runs import listed
 from st_utils.errors import UserError
 
 
@@ -109,8 +109,8 @@ def test_every_registered_part_has_a_run():
         ([], "name the commit to compare with: make replay BASE=main"),
     ],
 )
-def test_what_cannot_be_compared_is_one_line(checkout, words, line, capsys):
-    assert replay.main(words, checkout) == 2
+def test_what_cannot_be_compared_is_one_line(tmp_path, words, line, capsys):
+    assert replay.main(words, tmp_path) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {line}") and error.count("\n") == 1
 
@@ -178,4 +178,3 @@ def test_weights_have_plain_names_wherever_a_checkpoint_keeps_them():
     assert nested != tree.tensors_of({"blocks.0.weight": torch.tensor([1.0, 0.0])})
     assert nested != tree.tensors_of({"blocks.0.weight": weight.view(1, 2)})
     assert list(tree.tensors_of({"optimizer": {"state": {3: {"exp_avg": weight}}}})) == ["optimizer.state.3.exp_avg"]
-    assert COMMON[:2] == ("--device", "cpu")
