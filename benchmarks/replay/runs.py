@@ -45,7 +45,7 @@ def _models() -> list[Run]:
     """Every model, at the size of its recipe for the digits."""
     names = registry.names("model", families=False)
     runs = [Run(f"model {name}", ("--model", SIZES.get(name, name), *MODELS)) for name in names]
-    return [*runs, Run("model braincog.SNN5", ("--model", "braincog.SNN5", "--epochs", "1"))]
+    return [*runs, Run("model braincog.SNN5", ("--model", "braincog.SNN5", "--img-size", "48", "--train-images", "16"))]
 
 
 def _parts() -> list[Run]:
