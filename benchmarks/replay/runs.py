@@ -73,7 +73,7 @@ def low_threshold(node: str) -> str:
 def _data_sets() -> list[Run]:
     """The embedded ones, and some in every form that a data set can have, from files that `write_data` writes."""
     events = ("--model", TINY, "--event-size", "16", "--step", "3")
-    rows = ("--model", SDT, "--embedding", 'ms_sps(pooling="0011")', "--epochs", "1")
+    rows = ("--model", SDT, "--embedding", 'ms_sps(pooling="0011")')
     images = ("--model", TINY, "--img-size", "16")
     chosen = {
         "digits": ("--model", TINY, "--img-size", "16"),
