@@ -127,3 +127,22 @@ def test_the_gradient_keeps_the_order_of_memory():
     (grad,) = torch.autograd.grad(y, x, torch.rand_like(y))
     assert grad.is_contiguous(memory_format=torch.channels_last)
     assert y.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_compiled_without_a_break_and_never_as_a_strided_kernel():
+    torch.manual_seed(0)
+    conv, convolutions = Conv2d(8, 16, 1, 2), []
+
+    def backend(graph, inputs):
+        convolutions.extend(
+            node for node in graph.graph.nodes if "conv" in str(node.target) and node.op != "placeholder"
+        )
+        return graph.forward
+
+    compiled = torch.compile(conv, backend=backend, fullgraph=True)
+    for order in ORDERS:
+        x = torch.rand(2, 8, 9, 7).contiguous(memory_format=order).requires_grad_()
+        results = [torch.autograd.grad(f(x).square().sum(), (x, conv.weight)) for f in (compiled, conv)]
+        assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    assert len(convolutions) == len(ORDERS)  # of the channels last, the additions
+    assert all(node.kwargs.get("stride", 1) == 1 and len(node.args) == 3 for node in convolutions)
