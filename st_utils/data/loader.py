@@ -223,7 +223,7 @@ class EpochLoader:
             yield tuple(batch)
 
     def _await(self, what: Callable[[], Any]) -> Any:
-        """What the loader's processes are asked for. Raises UserError: theirs, or that one died."""
+        """What the loader's processes are asked for. Raises UserError: theirs, or that one of them died."""
         try:
             found = what()
         except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
@@ -232,7 +232,9 @@ class EpochLoader:
             if other or not self._loader.num_workers:
                 raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            found = ProcessError(f"{reason} (killed, or out of memory: try fewer --workers)")
+            found = ProcessError(
+                f"a data-loading process died (killed, or out of memory: try fewer --workers). torch says: {reason}"
+            )
         if isinstance(found, UserError):
             self._loader = self._new_loader()  # ends the workers now; held by a traceback they'd linger
             raise found

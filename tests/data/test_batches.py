@@ -9,7 +9,7 @@ import torch
 from registry import create
 from st_utils.data import Augment, Share, build_loaders, first_per_class
 from st_utils.data.loader import seeded
-from st_utils.errors import UserError
+from st_utils.errors import ProcessError, UserError
 
 STRONG = Augment(auto_augment="rand-m9-n2-mstd0.5-inc1", hflip=0.5, crop_padding=2, re_prob=0.5, interpolation="random")
 JITTER = Augment(color_jitter=0.4, scale=(0.3, 1.0))
@@ -169,3 +169,27 @@ def test_inputs_spread_over_a_set_depend_on_no_batch_size_and_no_share(count):
         found.append(loaders[1].spread(count))
     (inputs, _) = next(iter(build_loaders(data, 16, 359)[1]))  # the whole test set in one batch
     assert all(torch.equal(inputs[places], each) for each in found)
+
+
+DEATHS = [
+    RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.\nmore"),
+    ConnectionResetError(104, "Connection reset by peer"),
+    EOFError(),
+    FileNotFoundError(2, "No such file or directory"),
+]
+
+
+@pytest.mark.parametrize("death", DEATHS, ids=lambda death: type(death).__name__)
+def test_however_torch_reports_that_a_worker_died_it_is_one_line(small, monkeypatch, death):
+    """Which of them a kill gives depends on what the worker was doing."""
+    train, _ = build_loaders(small, 16, 8, workers=1)
+
+    def fails(_loader):
+        raise death
+
+    monkeypatch.setattr(type(train._loader), "__iter__", fails)
+    with pytest.raises(ProcessError, match=r"^a data-loading process died \(killed, or out of memory.*$") as caught:
+        next(iter(train))
+    line = str(caught.value)
+    assert "\n" not in line
+    assert line.endswith((str(death).splitlines() or ["EOFError"])[0])
