@@ -39,7 +39,6 @@ from st_utils.errors import UserError
 warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.jit.script.*")
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 
-PARTS = ("embedding", "attention", "mlp", "node", "surrogate", "encoder")
 logger = logging.getLogger("zoo")
 
 
@@ -48,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
     0: done. 2: it can't go on, for the reason in its one line. 143 and 130: stopped by SIGTERM and by SIGINT.
     """
-    from st_utils.training.distributed import rank, speaks
+    from st_utils.training.distributed import rank, reports_error
     from st_utils.training.signals import Stopped
 
     level = logging.INFO if rank() == 0 else logging.ERROR
@@ -56,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return run(sys.argv[1:] if argv is None else argv)
     except (UserError, SpecError) as error:
-        if speaks(error):
+        if reports_error(error):
             print(f"error: {error}", file=sys.stderr)
         return 2
     except Stopped as stop:
@@ -81,7 +80,7 @@ def run(argv: list[str]) -> int:
         "--cite", metavar="SPEC", help="print BibTeX for a model's spec and its parts (and --dataset's)"
     )
     parts = parser.add_argument_group("parts of the model", "each overrides the spec's: --attention 'statten(chunk=2)'")
-    for part in PARTS:
+    for part in registry.PART_KINDS:
         parts.add_argument(f"--{part}", metavar="SPEC", default=argparse.SUPPRESS)
     add_settings(parser)
     given = parser.parse(argv)
@@ -94,7 +93,7 @@ def run(argv: list[str]) -> int:
     if listed is not None:
         return list_parts(listed)
     if cited is not None:
-        model = zoo.override(cited, **{part: given[part] for part in PARTS if part in given})
+        model = zoo.override(cited, **{part: given[part] for part in registry.PART_KINDS if part in given})
         further = [("dataset", given["dataset"])] if "dataset" in given else []
         print(zoo.cite(model, *further), end="")
         return 0
@@ -134,7 +133,7 @@ def _folded(kind: str, family: Any) -> str:
 
 
 def train_or_test(given: dict[str, Any]) -> int:
-    from st_utils.allocator import keep_freed_memory
+    from st_utils.kernels.common.allocator import keep_freed_memory
     from st_utils.training import distributed
 
     keep_freed_memory()
@@ -142,7 +141,7 @@ def train_or_test(given: dict[str, Any]) -> int:
     if settings.eval and not settings.resume:
         raise UserError("--eval tests a trained model: name it with --resume PATH")
     device = distributed.device_of(settings.device)
-    with distributed.together(device):
+    with distributed.process_group(device):
         if settings.dry_run is not None:
             return measure(settings, recipe, device)
         return train(settings, recipe, device)
@@ -150,7 +149,7 @@ def train_or_test(given: dict[str, Any]) -> int:
 
 def train(settings: Any, recipe: str, device: Any) -> int:
     """Train, or with --eval only test."""
-    from st_utils.inference import fold_norms
+    from st_utils.layer.fold_norms import fold_norms
     from st_utils.training import launch
     from st_utils.training.identity import identity
     from st_utils.training.resume import agreed_run
@@ -230,7 +229,7 @@ def resolve(given: dict[str, Any]) -> tuple[Any, str]:
     from st_utils.training.settings import Settings, checked, read_yaml
     from zoo.recipe import fill, find_recipe, meant_for
 
-    overrides = {part: given.pop(part) for part in PARTS if part in given}
+    overrides = {part: given.pop(part) for part in registry.PART_KINDS if part in given}
     args, origin = recorded_args(given.get("resume"))
     recorded = checked(recorded_settings(args, origin, given), origin)
     for plugin in recorded.get("plugin", ()):

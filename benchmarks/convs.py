@@ -1,4 +1,4 @@
-"""Convolutions over spikes: by additions (st_utils.kernels.sparse_conv) against torch's dense products, on the CPU.
+"""Convolutions over spikes: by additions (st_utils.kernels.spike_conv.op) against torch's dense products, on the CPU.
 
     python -m benchmarks.convs [--rounds 9] [--threads 2] [--out FILE.json]
 
@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from benchmarks.result import publish
 from benchmarks.timing import alternate
-from st_utils.allocator import keep_freed_memory
-from st_utils.kernels import sparse_conv
+from st_utils.kernels.common.allocator import keep_freed_memory
+from st_utils.kernels.spike_conv import op as sparse_conv
 from st_utils.training.run_folder import environment
 
 DENSITIES = (0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5)

@@ -29,7 +29,8 @@ from benchmarks.firing import settle
 from benchmarks.result import publish
 from st_utils.analysis.operations import OperationCounter
 from st_utils.analysis.profile import profile
-from st_utils.kernels import op, sparse_conv
+from st_utils.kernels.node import op
+from st_utils.kernels.spike_conv import op as sparse_conv
 from st_utils.training.run_folder import environment
 
 SPECS = ("spikformer", "sdt", "qkformer", "spikingresformer", "dta_snn18", "sdt_v3")

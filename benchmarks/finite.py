@@ -20,7 +20,7 @@ from torch import Tensor
 import zoo
 from benchmarks.result import publish
 from benchmarks.timing import alternate
-from st_utils.allocator import keep_freed_memory
+from st_utils.kernels.common.allocator import keep_freed_memory
 from st_utils.training import launch
 from st_utils.training.finite import Look, Watch
 from st_utils.training.run_folder import environment

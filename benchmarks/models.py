@@ -34,9 +34,9 @@ from benchmarks.floor import Floor
 from benchmarks.memory import peak_bytes, saved_bytes
 from benchmarks.result import publish
 from benchmarks.timing import seconds
-from st_utils.allocator import keep_freed_memory
-from st_utils.kernels.sparse_conv import Conv2d
-from st_utils.packing import packed_spikes
+from st_utils.kernels.common.allocator import keep_freed_memory
+from st_utils.kernels.spike_bits.saved_tensors import packed_spikes
+from st_utils.kernels.spike_conv.op import Conv2d
 from st_utils.training.run_folder import environment
 from st_utils.training.trainer import compiled
 

@@ -34,9 +34,9 @@ import zoo  # noqa: F401  (registers the parts)
 from benchmarks.memory import peak_bytes
 from benchmarks.timing import alternate
 from registry import create
-from st_utils.allocator import keep_freed_memory
-from st_utils.kernels.norm_node import norm_then_fire
-from st_utils.node.braincog_adapter import neuron_class
+from st_utils.braincog.nodes import neuron_class
+from st_utils.kernels.common.allocator import keep_freed_memory
+from st_utils.layer.norm_then_fire import norm_then_fire
 from st_utils.training.run_folder import environment
 
 MAIN = (4, 64, 64 * 384)  # the layer that the project's targets are said for

@@ -10,7 +10,7 @@
 This package imports nothing of the project, nor torch. `import zoo` registers the project's own parts.
 """
 
-from registry.catalogue import KINDS, Catalogue, Entry, Register, nearest
+from registry.catalogue import KINDS, PART_KINDS, Catalogue, Entry, Register, nearest
 from registry.plugin_files import plugin_digest
 from registry.plugins import PluginLoader, import_all
 from registry.spec import Spec, SpecError, parse
@@ -31,7 +31,7 @@ plugin_serves = _plugins.serves
 plugin_digests = _plugins.digests
 
 __all__ = [
-    "KINDS", "Catalogue", "Entry", "Register", "Spec", "SpecError", "canonical", "create", "entry", "full",
-    "import_all", "load_entry_points", "load_plugin", "names", "nearest", "parse", "parts", "plugin_digest",
+    "KINDS", "PART_KINDS", "Catalogue", "Entry", "Register", "Spec", "SpecError", "canonical", "create", "entry",
+    "full", "import_all", "load_entry_points", "load_plugin", "names", "nearest", "parse", "parts", "plugin_digest",
     "plugin_digests", "plugin_serves", "prefixes", "register",
 ]  # fmt: skip

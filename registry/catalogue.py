@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "model": ("num_classes", "in_channels", "img_size", "step"),
     "dataset": ("data_dir", "download", "cache_dir", "step", "event_size"),
 }
+PART_KINDS = ("embedding", "attention", "mlp", "node", "surrogate", "encoder")  # what a model is made of
 
 
 @dataclass(frozen=True)
@@ -311,4 +312,4 @@ class Register:
         self._catalogue.families[kind].append(Family(prefix, lister, loader, source))
 
 
-__all__ = ["KINDS", "Catalogue", "Entry", "Register", "nearest"]
+__all__ = ["KINDS", "PART_KINDS", "Catalogue", "Entry", "Register", "nearest"]

@@ -26,8 +26,10 @@ import torch
 from torch import Tensor, nn
 
 from st_utils.encoder import direct
-from st_utils.inference import fold_norms
-from st_utils.kernels import norm_node, op, sparse_conv
+from st_utils.kernels.node import op
+from st_utils.kernels.norm_node import op as norm_node
+from st_utils.kernels.spike_conv import op as sparse_conv
+from st_utils.layer.fold_norms import fold_norms
 from st_utils.node.base import IntegrateAndFire, Node
 from st_utils.node.ilif import ILIF
 from tests import golden_numbers as golden
@@ -186,7 +188,7 @@ def settings(way: Way) -> Iterator[None]:
             stack.enter_context(mock.patch.object(sparse_conv, "LEAST", 0))
             stack.enter_context(mock.patch.object(sparse_conv, "DENSEST", (1.1, 1.1)))
         if not way.last:
-            stack.enter_context(mock.patch.object(direct, "put_channels_last", _as_it_is))
+            stack.enter_context(mock.patch.object(direct, "to_channels_last", _as_it_is))
         yield
 
 

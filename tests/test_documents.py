@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import registry
-from st_utils.kernels import eager, sparse_conv
+from st_utils.kernels.common import eager
+from st_utils.kernels.spike_conv import op as sparse_conv
 from zoo import create_model
 
 ROOT = Path(__file__).parents[1]

@@ -88,7 +88,7 @@ def test_the_command_works_from_another_folder(installed, tmp_path):
 def test_package_data_is_found_where_it_is_installed(installed, tmp_path):
     code = (
         "import zoo, st_utils, zoo.recipe as r; from pathlib import Path; print(zoo.__file__); print(zoo.__version__);"
-        "print(r.find_recipe('sdt', 'cifar10', 'statten_cifar10')[0]); import st_utils.data.splits;"
+        "print(r.find_recipe('sdt', 'cifar10', 'statten_cifar10')[0]); import st_utils.data.events.splits;"
         "print(zoo.create_model('spikformer(depth=1, embed_dim=16, num_heads=2)').spec)"
     )
     done = run(installed, tmp_path, sys.executable, "-c", code)

@@ -12,13 +12,14 @@ from typing import Any
 from torch import nn
 
 import st_utils.attention
+import st_utils.braincog
 import st_utils.data
 import st_utils.embedding
 import st_utils.encoder
 import st_utils.mlp
 import st_utils.node  # noqa: F401  (importing the rooms registers their parts)
 from registry import KINDS, Spec, create, entry, import_all, parse
-from st_utils.inference import fold_norms
+from st_utils.layer.fold_norms import fold_norms
 from zoo.citation import cite
 from zoo.published import authors_spec, load_published
 

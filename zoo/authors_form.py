@@ -52,8 +52,8 @@ class Form:
     lacks: str = ""
 
 
-def learnt(*nodes: str | Spec) -> dict[str, str]:
-    """What a checkpoint has or lacks that is for these neurons: PLIF's learnt time constants are called w."""
+def learned(*nodes: str | Spec) -> dict[str, str]:
+    """What a checkpoint has or lacks that is for these neurons: PLIF's learned time constants are called w."""
     return {"has" if any(parse(node).name == "plif" for node in nodes) else "lacks": r"\.w$"}
 
 
@@ -126,7 +126,7 @@ def _corrected(ours: Spec, theirs: Spec, free: Iterable[str], place: str, lines:
 
 
 def _changes_nothing(key: str, part: str) -> bool:
-    """A backend computes the same; a learnt time constant is among the weights."""
+    """A backend computes the same; a learned time constant is among the weights."""
     return key == "backend" or (key == "tau" and part == "plif")
 
 

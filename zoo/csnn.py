@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from registry import register
-from st_utils.convnet import SpikingConvNet
+from st_utils.backbone.convnet import SpikingConvNet
 from st_utils.errors import UserError
-from st_utils.kernels.sparse_conv import Conv2d
+from st_utils.kernels.spike_conv.op import Conv2d
 from st_utils.layer import OverTime
 from st_utils.node.base import build_node
 

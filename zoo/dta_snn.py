@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from registry import Spec, register
-from st_utils.attention.dta import SOURCE
-from st_utils.resnet import SpikingResNet
+from st_utils.backbone.resnet import SpikingResNet
+from st_utils.papers import DTA_SNN
 from zoo.authors_form import Form
 from zoo.constructor import Constructor
 from zoo.published import Published, inside
@@ -72,7 +72,7 @@ PUBLISHED = Published(
 )
 
 
-@register.model("dta_snn18", source=SOURCE)
+@register.model("dta_snn18", source=DTA_SNN)
 class DTASNN18(
     SpikingResNet,
     step=6,
@@ -92,7 +92,7 @@ class DTASNN18(
     published = PUBLISHED
 
 
-@register.model("dta_snn34", source=SOURCE)
+@register.model("dta_snn34", source=DTA_SNN)
 class DTASNN34(DTASNN18, img_size=224, depths=(3, 4, 6, 3), stem="conv7"):
     """DTA-SNN-34 for ImageNet (22,288,918 parameters at 6 steps and 1000 classes); see `dta_snn18`.
 

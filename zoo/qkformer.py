@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from registry import Spec, register
-from st_utils.block import Block
+from st_utils.backbone.transformer import SpikingTransformer, drop_path_rates, halved
 from st_utils.embedding.speds import DeformedShortcut
 from st_utils.errors import UserError
 from st_utils.layer import init_trunc_normal
-from st_utils.transformer import SpikingTransformer, drop_path_rates, halved
+from st_utils.layer.block import Block
 from zoo.authors_form import Form, Weights
 from zoo.constructor import SPIKFORMER, Constructor, choose
 from zoo.published import Published, inside, square

@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from registry import Spec, register
-from st_utils.block import Residual
+from st_utils.backbone.transformer import SpikingTransformer
 from st_utils.errors import UserError
 from st_utils.layer import ConvNorm, init_trunc_normal
-from st_utils.transformer import SpikingTransformer
-from zoo.authors_form import Form, Weights, learnt
+from st_utils.layer.block import Residual
+from zoo.authors_form import Form, Weights, learned
 from zoo.constructor import SPIKFORMER, Constructor
 from zoo.published import Published, square
 
@@ -79,7 +79,7 @@ def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
     statten = [Spec("statten", {"events": events}) for events in (False, True)]
     fork = product([{}, {"mlp_node": "plif"}], [_sdsa("none"), _sdsa("qkv"), *statten])
     return [
-        Form({"attention": attention, **halves, **nodes}, FREE, **learnt(*nodes.values()))
+        Form({"attention": attention, **halves, **nodes}, FREE, **learned(*nodes.values()))
         for nodes, attention in (*original, *fork)
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from registry import Spec, register
-from st_utils.metaformer import SpikingMetaformer
+from st_utils.backbone.metaformer import SpikingMetaformer
 from zoo.authors_form import Form
 from zoo.constructor import NEEDED, SPIKFORMER, Constructor
 from zoo.published import Published, Rules, inside, square

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from registry import Spec, register
+from st_utils.backbone.metaformer import SpikingMetaformer
 from st_utils.errors import UserError
-from st_utils.metaformer import SpikingMetaformer
 from zoo.authors_form import Form, Weights
 from zoo.constructor import IGNORED, NEEDED, SPIKFORMER, Constructor
 from zoo.published import Published, inside, square
@@ -149,7 +149,7 @@ class SDTv3(
         depth: transformer blocks, 3 : 1 in the last two stages (8 is the published 6 and 2), or those of each.
         embedding: what gives `[T, B, D, H, W]` of the third width.
         local_attention: the token mixer before the attention; none leaves it out.
-        layer_scale: where a learnt factor a channel on each branch starts; none has no such factor.
+        layer_scale: where a learned factor a channel on each branch starts; none has no such factor.
         distill: a second head for distillation: training gives `[2, B, num_classes]`, evaluation the mean.
         head_init: of the heads' weights; Base has trunc_normal, Large xavier.
         legacy_real_head: the Large form's class head sees the real-valued features and its distillation head

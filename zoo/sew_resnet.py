@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from registry import register
+from st_utils.backbone.resnet import SpikingResNet
 from st_utils.layer import init_kaiming_normal
-from st_utils.resnet import SpikingResNet
 from zoo.authors_form import Form
 from zoo.published import Published, Rules, inside
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
+from einops import rearrange
 from torch import Tensor, nn
 
-from registry import Spec, register
-from st_utils.attention.local_ssa import SGLFORMER
-from st_utils.layer import init_trunc_normal
-from st_utils.sglformer import FullSize, SGLBlock
-from st_utils.transformer import SpikingTransformer, drop_path_rates
+from registry import Spec, create, register
+from st_utils.backbone.transformer import SpikingTransformer, drop_path_rates
+from st_utils.errors import UserError
+from st_utils.layer import Conv2d, ConvNorm, init_trunc_normal
+from st_utils.layer.block import Block, Residual, Shortcut
+from st_utils.papers import SGLFORMER
 from zoo.authors_form import Form, Weights
 from zoo.constructor import Constructor
 from zoo.published import Published
 from zoo.step_benchmark import CONSTANTS, DEFAULTS, FOLDER, LIF, SCALE, arguments, node_of
 
+MIXER = "sepconv(expansion=4.0, kernel=3, spiking_project=true)"
 # The convolutions of a block: the authors' names -> ours.
 LOCAL = {
     "dw_conv1": "near.branch.conv",
@@ -71,7 +74,7 @@ class SGLFormer(
     """SGLFormer (the default is SGLFormer-1-384 for CIFAR, 8,852,874 parameters at 10 classes).
 
     A block has convolutions, local attention and MLP, then global attention and MLP twice; spikes are added. Before
-    the head one depthwise convolution spans all tokens and steps, so that time is mixed by learnt weights, not
+    the head one depthwise convolution spans all tokens and steps, so that time is mixed by learned weights, not
     averaged: the logits of every step are the same. The STEP benchmark's code differs from the authors' own: its
     tokenizer does not pool (`embedding=sgl_tokenizer(pooling="0000")`), its head spans 64 tokens of any number
     (`head_tokens=64`), and its attentions are `local_ssa`'s with legacy_shared_qkv and legacy_reshape. Windows are
@@ -116,3 +119,47 @@ class SGLFormer(
     def pooled(self, x: Tensor) -> Tensor:
         tokens = self.blocks(self.embedding(self.encoder(x)))
         return self.full_size(tokens).expand(len(tokens), -1, -1, -1, -1)
+
+
+class SGLBlock(nn.Sequential):
+    """Convolutions, local attention with MLP, and twice global attention with MLP, `[T, B, D, H, W]` -> the same."""
+
+    def __init__(self, dim: int, rates: Iterator[float], local_attention: str, attention: str | None, **block: Any):
+        super().__init__()
+        self.loc = LocalConvolutions(dim, block["node"], block["step"], block["shortcut"])
+        for i, mixer in enumerate((local_attention, attention, attention), 1):
+            self.add_module(f"pair{i}", Block(dim, attention=mixer, drop_path=next(rates), **block))
+
+
+class LocalConvolutions(nn.Module):
+    """x + y + branch(y) with y = x + another branch, `[T, B, D, H, W]` -> the same; each branch has a neuron.
+
+    The branches are a depthwise 3 x 3 convolution, and a separable one to 4 D channels and back.
+    """
+
+    def __init__(self, dim: int, node: str, step: int, shortcut: Shortcut):
+        super().__init__()
+        mixer = create("attention", MIXER, dim=dim, step=step, node=node)
+        self.near = Residual(ConvNorm(dim, dim, kernel=3, groups=dim), dim, node, step, shortcut)
+        self.mix = Residual(mixer, dim, node, step, shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mix(self.near(x))
+
+
+class FullSize(nn.Module):
+    """A weight for each channel, token and step, their sum, norm: `[T, B, D, H, W]` -> `[B, D, 1, 1]`.
+
+    Over more tokens than it has weights for it slides, and the mean is taken; fewer raise UserError.
+    """
+
+    def __init__(self, dim: int, tokens: int, step: int):
+        super().__init__()
+        self.conv = Conv2d(dim, dim, (tokens, step), groups=dim)
+        self.norm = nn.BatchNorm2d(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = rearrange(x, "T B D H W -> B D (H W) T")
+        if x.shape[2] < (tokens := self.conv.kernel_size[0]):
+            raise UserError(f"the head spans {tokens} tokens and got {x.shape[2]}: say img_size or head_tokens")
+        return self.norm(self.conv(x)).mean((-2, -1), keepdim=True)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from registry import Spec, register
-from st_utils.attention.semm import SOURCE
+from st_utils.backbone.transformer import SpikingTransformer
 from st_utils.errors import UserError
 from st_utils.layer import init_trunc_normal
-from st_utils.transformer import SpikingTransformer
+from st_utils.papers import SEMM
 from zoo.authors_form import Form, Weights
 from zoo.constructor import Constructor
 from zoo.published import Published
@@ -43,7 +43,7 @@ def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
 @register.model(
     "spikf_semm",
     aliases=("spikformer_semm",),
-    source=f"{SOURCE}; Fancyssc/SpikingTransformerBenchmark",
+    source=f"{SEMM}; Fancyssc/SpikingTransformerBenchmark",
 )
 class SpikformerSEMM(SpikingTransformer, attention="semm", mlp="emsp"):
     """Spikformer with experts mixture (the default is 4-384 for CIFAR, 7,739,242 parameters at 10 classes).

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from registry import Spec, register
+from st_utils.backbone.transformer import SpikingTransformer
 from st_utils.layer import init_trunc_normal
-from st_utils.transformer import SpikingTransformer
 from zoo.authors_form import Form, Weights
 from zoo.constructor import SPIKFORMER, Constructor, choose
 from zoo.published import Published, square

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from registry import register
+from st_utils.backbone.transformer import SpikingTransformer
 from st_utils.layer import init_trunc_normal
-from st_utils.transformer import SpikingTransformer
 
 
 @register.model("spikformer_v2", source="Zhou et al. 2024, arXiv:2401.02020; the authors' code is not published")

@@ -9,12 +9,12 @@ from typing import Any
 from torch import nn
 
 from registry import Spec, register
-from st_utils.attention.dssa import SPIKINGRESFORMER
-from st_utils.block import Block
+from st_utils.backbone.transformer import SpikingTransformer, drop_path_rates, halved, per_stage
 from st_utils.errors import UserError
 from st_utils.layer import NodeConvNorm, init_trunc_normal
-from st_utils.transformer import SpikingTransformer, drop_path_rates, halved, per_stage
-from zoo.authors_form import Form, Weights, learnt
+from st_utils.layer.block import Block
+from st_utils.papers import SPIKINGRESFORMER
+from zoo.authors_form import Form, Weights, learned
 from zoo.constructor import NEEDED, Constructor, choose
 from zoo.published import Published, inside
 from zoo.step_benchmark import CONSTANTS, DEFAULTS, FOLDER, neuron, node_of
@@ -105,7 +105,7 @@ def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
         forms.append(Form({**step, **shape}, free, has=r"^classifier\.bias$"))
         if not weights.has(r"^classifier\.bias$"):
             forms += [
-                Form({"node": node, "head_bias": False, **shape}, FREE, **learnt(node)) for node in NODES.values()
+                Form({"node": node, "head_bias": False, **shape}, FREE, **learned(node)) for node in NODES.values()
             ]
     return forms
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from registry import Spec, register
+from st_utils.backbone.transformer import SpikingTransformer
 from st_utils.layer import init_trunc_normal
-from st_utils.transformer import SpikingTransformer
 from zoo.authors_form import Form
 from zoo.constructor import Constructor
 from zoo.published import Published

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from registry import Spec, register
+from st_utils.backbone.transformer import SpikingTransformer
 from st_utils.layer import init_trunc_normal
-from st_utils.transformer import SpikingTransformer
 from zoo.authors_form import Form, Weights
 from zoo.constructor import Constructor
 from zoo.published import Published

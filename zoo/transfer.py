@@ -9,12 +9,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from registry import Spec, register
-from st_utils.convnet import SpikingConvNet
+from st_utils.backbone.convnet import SpikingConvNet
+from st_utils.backbone.resnet import SpikingResNet
 from st_utils.errors import UserError
 from st_utils.layer import ConvNorm, ConvNormNode, OverTime, init_kaiming_normal
 from st_utils.node.base import IntegrateAndFire
-from st_utils.resnet import SpikingResNet
-from zoo.authors_form import Form, Weights, learnt
+from zoo.authors_form import Form, Weights, learned
 from zoo.constructor import Constructor
 from zoo.published import Published, inside
 
@@ -87,7 +87,7 @@ def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
         for surrogate in SURROGATES.values():
             node = Spec(name, {"threshold": threshold, "surrogate": surrogate})
             fixed = {"node": node, "transfer": True, "legacy_step_norm": True}
-            forms += [Form({**fixed, **stem}, FREE, **learnt(node)) for stem in stems]
+            forms += [Form({**fixed, **stem}, FREE, **learned(node)) for stem in stems]
     return forms
 
 

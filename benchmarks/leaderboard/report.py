@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.leaderboard.table import MEASURED, join_seeds, published_rows
 from st_utils.errors import UserError
-from st_utils.training.run_folder import write_atomic
+from st_utils.files import write_atomic
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 # column -> (heading, what it means, digits after the point)

@@ -26,9 +26,9 @@ import registry
 from benchmarks.leaderboard.store import Store, this_process
 from benchmarks.leaderboard.suite import Run, option_words
 from st_utils.errors import UserError
+from st_utils.files import refusal
 from st_utils.training.distributed import device_of
 from st_utils.training.launch import model_step
-from st_utils.training.run_folder import refusal
 from zoo.recipe import read_recipe
 
 MAIN = Path(__file__).parents[2] / "main.py"

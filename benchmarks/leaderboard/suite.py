@@ -26,7 +26,7 @@ from typing import Any
 
 import zoo
 from benchmarks.leaderboard.rules import run_settings, seed_numbers, suite_seeds
-from registry import SpecError, canonical, create, entry, full, nearest, plugin_digest, plugin_serves
+from registry import PART_KINDS, SpecError, canonical, create, entry, full, nearest, plugin_digest, plugin_serves
 from st_utils.data import data_identity
 from st_utils.errors import UserError
 from st_utils.training.launch import model_step
@@ -34,9 +34,8 @@ from st_utils.training.settings import read_yaml
 from zoo.recipe import fill, find_recipe
 
 FOLDER = Path(__file__).parents[1] / "suites"
-PARTS = ("attention", "embedding", "mlp", "node", "surrogate", "encoder")
 SUITE_KEYS = ("about", "dataset", "recipe", "seeds", "settings", "entries")
-ENTRY_KEYS = ("model", "label", "dataset", "recipe", "settings", "source", *PARTS)
+ENTRY_KEYS = ("model", "label", "dataset", "recipe", "settings", "source", *PART_KINDS)
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,7 @@ def _expand(written: str | Mapping[str, Any], origin: str) -> Iterator[dict[str,
     _known(written, ENTRY_KEYS, origin)
     if "model" not in written:
         raise UserError(f"{origin}: an entry has no model: {dict(written)}")
-    lists = {k: v for k, v in written.items() if k in ("model", *PARTS) and isinstance(v, list)}
+    lists = {k: v for k, v in written.items() if k in ("model", *PART_KINDS) and isinstance(v, list)}
     for values in product(*lists.values()):
         yield {**written, **dict(zip(lists, values, strict=True))}
 
@@ -199,7 +198,7 @@ def _run(
         raise UserError(f"{origin}: {one['model']} has no dataset")
     settings = {**shared, **run_settings(one.get("settings"), origin)}
     step = settings.pop("step", None)
-    parts = {part: str(one[part]) for part in PARTS if part in one}
+    parts = {part: str(one[part]) for part in PART_KINDS if part in one}
     spec = zoo.override(str(one["model"]), **parts, **({"step": step} if step is not None else {}))
     model, dataset = entry("model", spec).name, canonical("dataset", str(one["dataset"]))
     recipe, content = find_recipe(model, dataset.name, one.get("recipe"))

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from st_utils.analysis.firing import FiringRates
 from st_utils.analysis.operations import KINDS, OperationCounter, Products, kind_of
 from st_utils.errors import UserError
-from st_utils.training.firing import FiringRates
 
 PICO = 1e-9  # pJ in mJ
 

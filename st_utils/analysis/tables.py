@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from st_utils.training.run_folder import refusal, write_atomic
+from st_utils.files import refusal, write_atomic
 
 COLUMNS = {
     "name": "layer",

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
-from st_utils.kernels.sparse_conv import Conv2d
+from st_utils.kernels.spike_conv.op import Conv2d
 from st_utils.layer import ConvNorm, over_time
 from st_utils.node.base import build_node
+from st_utils.papers import SPIKINGRESFORMER
 
-SPIKINGRESFORMER = "Shi et al. 2024 (SpikingResformer), arXiv:2403.14302; xyshi2000/SpikingResformer"
 MOMENTUM = 0.999  # of the firing rates that are remembered
 
 

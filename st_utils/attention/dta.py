@@ -9,19 +9,18 @@ from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
-from st_utils.kernels.sparse_conv import Conv2d
+from st_utils.kernels.spike_conv.op import Conv2d
 from st_utils.layer import ConvNorm
 from st_utils.node.base import build_node
+from st_utils.papers import DTA_SNN
 
-SOURCE = "Kim et al. 2025 (DTA-SNN), arXiv:2503.10052; MnJnKIM/DTA-SNN"
 
-
-@register.attention("txa", source=SOURCE)
+@register.attention("txa", source=DTA_SNN)
 class TXA(nn.Module):
     """Temporal-channel cross attention: (x + a m_t) (x + c m_c), maps of steps and channels added to x and multiplied.
 
     `[T, B, D, H, W]` -> the same. With p the mean of x over pixels, m_t = sigmoid(convolution of p along channels,
-    steps mixed) and m_c = sigmoid(convolution of p along steps, channels mixed); a and c are learnt numbers.
+    steps mixed) and m_c = sigmoid(convolution of p along steps, channels mixed); a and c are learned numbers.
 
     Args:
         channel_kernel: of the first convolution, in channels.
@@ -52,7 +51,7 @@ def _same(conv: nn.Conv1d, x: Tensor) -> Tensor:
     return conv(F.pad(x, (before, after)))
 
 
-@register.attention("tna", source=SOURCE)
+@register.attention("tna", source=DTA_SNN)
 class TNA(nn.Module):
     """Temporal-channel non-identical attention: x + decode(G L u) of all steps' channels, u = gelu(encode(x)).
 
@@ -92,7 +91,7 @@ class TNA(nn.Module):
         return x + rearrange(y, "B (T D) H W -> T B D H W", T=len(x))
 
 
-@register.attention("dta", source=SOURCE)
+@register.attention("dta", source=DTA_SNN)
 class DTA(nn.Module):
     """Dual temporal-channel attention: sigmoid(T-NA(u) T-XA(u)) times the spikes of u, u membrane input currents.
 

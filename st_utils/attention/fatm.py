@@ -1,4 +1,4 @@
-"""The frequency-aware token mixer: a learnt product between a Haar transform and its inverse."""
+"""The frequency-aware token mixer: a learned product between a Haar transform and its inverse."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
-from st_utils.kernels.sparse_conv import Conv2d
+from st_utils.kernels.spike_conv.op import Conv2d
 from st_utils.layer import over_time
 from st_utils.node.base import build_node
 
@@ -37,7 +37,7 @@ class FATM(nn.Module):
     """Frequency-aware token mixer: a product of Haar coefficients, plus two convolutions of the spikes themselves.
 
     `[T, B, D, H, W]` -> the same, without the neuron of the block around it. With x the input, X H' the transform
-    of its rows and H X that of its columns: neuron after the rows, norm and neuron after the columns, a learnt
+    of its rows and H X that of its columns: neuron after the rows, norm and neuron after the columns, a learned
     d x d product in each of `blocks` blocks of channels, norm; back by neuron, rows, neuron, columns, norm. To
     this are added a 1 x 1 and a 3 x 3 convolution of x, each with one kernel for all blocks, and a norm. A grid
     whose sides are no powers of two is padded with zeros for the transform.

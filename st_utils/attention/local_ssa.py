@@ -11,8 +11,8 @@ from registry import register
 from st_utils.attention.ssa import SSA
 from st_utils.errors import UserError
 from st_utils.layer import over_time
+from st_utils.papers import SGLFORMER
 
-SGLFORMER = "Zhang et al. 2024 (SGLFormer), Frontiers in Neuroscience 18:1371290; ZhangHanN1/SGLFormer"
 # Where token (row, column) of window (i, j) lies on the grid of n x n windows: side by side, or strided.
 WINDOWS = {False: "T B D (i H) (j W) -> T (B i j) D H W", True: "T B D (H i) (W j) -> T (B i j) D H W"}
 

@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from st_utils.errors import UserError
-from st_utils.kernels.layout import channels_last
+from st_utils.kernels.common.layout import channels_last
 from st_utils.layer import ConvNorm, ConvNormNode
 from st_utils.node.base import build_node
 

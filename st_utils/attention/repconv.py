@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
-from st_utils.inference import fold
-from st_utils.kernels.sparse_conv import Conv2d
+from st_utils.kernels.spike_conv.op import Conv2d
 from st_utils.layer import ConvNorm, over_time
+from st_utils.layer.fold_norms import fold_norm
 from st_utils.node.base import build_node
 
 DBB = "Ding et al. 2021 (diverse branch block), arXiv:2103.13425"
@@ -71,10 +71,10 @@ class RepConv(nn.Module):
         return self.node(y)
 
     def fold_norms(self) -> None:
-        """See st_utils.inference."""
+        """See st_utils.layer.fold_norms."""
         self.expand.fold_norms()
         self.project.fold_norms()
-        self.norm = None if self.norm is None else fold(self.project.conv, self.norm)
+        self.norm = None if self.norm is None else fold_norm(self.project.conv, self.norm)
 
     def calmer(self, x: Tensor) -> Callable[[Tensor], Tensor]:
         """What stands before each norm: nothing, or, where x is all zero, 1 / the norm's factor on the gradient."""

@@ -10,11 +10,10 @@ from st_utils.attention.qkv import product
 from st_utils.errors import UserError
 from st_utils.layer import ConvNorm, ConvNormNode
 from st_utils.node.base import build_node
+from st_utils.papers import SEMM
 
-SOURCE = "Zhou et al. 2024 (Spiking Transformer with Experts Mixture), NeurIPS 2024, openreview WcIeEtY3AG"
 
-
-@register.attention("semm", source=f"{SOURCE}; Fancyssc/SpikingTransformerBenchmark")
+@register.attention("semm", source=f"{SEMM}; Fancyssc/SpikingTransformerBenchmark")
 class SEMM(nn.Module):
     """Spiking experts mixture: sum over experts e of w_e * neuron(scale Q_e K' V), w_e the router's spikes.
 

@@ -5,16 +5,19 @@
     train.set_epoch(3)
     for images, labels in train: ...        # [B, C, H, W] float32, [B] int64
 
-Every module here is imported on its own: a new data set is a new file.
+Every module in images/ and events/ is imported: a new data set is a new file.
 """
 
 from registry import import_all
-from st_utils.data.augment import Augment
+from st_utils.batch_share import Share
+from st_utils.data import events, images
 from st_utils.data.base import ArrayImages, DataSet, FrameData, first_per_class, labels_of
 from st_utils.data.identity import Files, data_identity
-from st_utils.data.loader import BatchSource, EpochLoader, Share, build_loaders
+from st_utils.data.images.augment import Augment
+from st_utils.data.loader import BatchSource, EpochLoader, build_loaders
 
-import_all(__name__, __path__)
+for _room in (images, events):
+    import_all(_room.__name__, _room.__path__)
 
 __all__ = [
     "ArrayImages", "Augment", "BatchSource", "DataSet", "EpochLoader", "Files", "FrameData", "Share",

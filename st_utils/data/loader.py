@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from st_utils.data.augment import Augment, Normalise, erasing, eval_transform, train_transform
+from st_utils.batch_share import Share
 from st_utils.data.base import DataSet, FrameData, first_per_class
-from st_utils.data.event_augment import FrameNormalise, FrameTransform
+from st_utils.data.events.augment import FrameNormalise, FrameTransform
+from st_utils.data.images.augment import Augment, Normalise, erasing, eval_transform, train_transform
 from st_utils.errors import ProcessError, UserError
 
 logger = logging.getLogger(__name__)
@@ -49,27 +50,6 @@ def reseed(entropy: tuple[int, ...], seed_torch: Callable[[int], object] = torch
     random.seed(python)
     np.random.seed(numpy)
     seed_torch(pytorch)  # torch.manual_seed would reseed the GPU's too, for good
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one of `world` processes takes of every batch: `parts` micro-batches, of `world * parts` that there are.
-
-    The first and the last sample of a batch go to the same micro-batch, the second and the last but one, and so on:
-    these are the pairs that timm's Mixup mixes.
-    """
-
-    rank: int = 0
-    world: int = 1
-    parts: int = 1
-
-    def positions(self, count: int) -> list[np.ndarray]:
-        """The places in a batch of `count` samples of each of this process's micro-batches."""
-        paired = np.empty(count, dtype=np.int64)
-        paired[0::2] = np.arange((count + 1) // 2)
-        paired[1::2] = np.arange(count - 1, (count + 1) // 2 - 1, -1)
-        shares = np.array_split(paired, self.world * self.parts)
-        return [np.sort(share) for share in shares[self.rank * self.parts : (self.rank + 1) * self.parts]]
 
 
 class BatchSource(Dataset):
@@ -144,7 +124,7 @@ class EpochOrder:
     seed: int
     shuffle: bool
     drop_last: bool
-    share: Share = Share()
+    share: Share = field(default_factory=Share)
     epoch: int = 0
     start: int = 0
 

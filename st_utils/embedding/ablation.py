@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
-from st_utils.kernels.sparse_conv import Conv2d
+from st_utils.kernels.spike_conv.op import Conv2d
 from st_utils.layer import ConvNormNode, halve, over_time
 from st_utils.node.base import build_node
 
@@ -16,7 +16,7 @@ STEP = "the STEP benchmark, arXiv:2505.11151; Fancyssc/STEP"
 
 @register.embedding("vit_embed", aliases=("sps_1conv",), source=STEP)
 class ViTEmbed(nn.Module):
-    """ViT's patches: one convolution of stride `patch`, a neuron, and a learnt position added to its spikes.
+    """ViT's patches: one convolution of stride `patch`, a neuron, and a learned position added to its spikes.
 
     `[T, B, C_in, H, W]` -> `[T, B, D, H / patch, W / patch]`; Dosovitskiy et al. 2021, arXiv:2010.11929.
     """

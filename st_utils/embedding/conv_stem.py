@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from registry import register
-from st_utils.attention.dssa import SPIKINGRESFORMER
 from st_utils.errors import UserError
 from st_utils.layer import ConvNorm, halve
+from st_utils.papers import SPIKINGRESFORMER
 
 
 @register.embedding("conv_stem", source=SPIKINGRESFORMER)

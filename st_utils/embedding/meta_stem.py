@@ -8,9 +8,9 @@ from itertools import pairwise
 from torch import nn
 
 from registry import register
-from st_utils.block import Block
 from st_utils.errors import UserError
 from st_utils.layer import NodeConvNorm
+from st_utils.layer.block import Block
 
 # A membrane potential to one of the next stage, `[T, B, C, H, W]` -> `[T, B, C', ceil(H / stride), ceil(W / stride)]`.
 Downsample = partial(NodeConvNorm, kernel=3, stride=2, bias=True)

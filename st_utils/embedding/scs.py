@@ -7,10 +7,10 @@ from itertools import pairwise
 from torch import nn
 
 from registry import register
-from st_utils.block import Block
 from st_utils.embedding.sps import halvings, stage_widths
 from st_utils.errors import UserError
 from st_utils.layer import ConvNormNode
+from st_utils.layer.block import Block
 
 
 @register.embedding("scs", source="Zhou et al. 2024 (Spikformer V2), arXiv:2401.02020")

@@ -11,13 +11,13 @@ from registry import register
 from st_utils.errors import UserError
 from st_utils.layer import ConvNorm, ConvNormNode, halve
 
-PARTS = 8  # the first stage has an eighth of the channels
+FIRST_STAGE = 8  # embed_dim over the channels of the first stage
 
 
 def stage_widths(in_channels: int, embed_dim: int) -> list[int]:
     """The channels that enter the first of the four stages, and that leave each. Raises UserError."""
-    if embed_dim % PARTS:
-        raise UserError(f"embed_dim must be a multiple of {PARTS}, not {embed_dim}")
+    if embed_dim % FIRST_STAGE:
+        raise UserError(f"embed_dim must be a multiple of {FIRST_STAGE}, not {embed_dim}")
     return [in_channels, embed_dim // 8, embed_dim // 4, embed_dim // 2, embed_dim]
 
 

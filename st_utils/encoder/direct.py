@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
-from st_utils.kernels.layout import put_channels_last
+from st_utils.kernels.common.layout import to_channels_last
 
 
 @register.encoder("direct", source="Rathi & Roy 2020, arXiv:2008.03658")
@@ -36,4 +36,4 @@ class Direct(nn.Module):
 
 
 def _ordered(x: Tensor) -> Tensor:
-    return put_channels_last(x) if x.device.type == "cpu" else x
+    return to_channels_last(x) if x.device.type == "cpu" else x

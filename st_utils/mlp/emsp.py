@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from registry import register
-from st_utils.attention.semm import SOURCE
 from st_utils.errors import UserError
 from st_utils.layer import ConvNorm, ConvNormNode
+from st_utils.papers import SEMM
 
 
-@register.mlp("emsp", source=f"{SOURCE}; Fancyssc/SpikingTransformerBenchmark")
+@register.mlp("emsp", source=f"{SEMM}; Fancyssc/SpikingTransformerBenchmark")
 class EMSP(nn.Module):
     """Experts mixture of spiking perceptrons: half of the hidden spikes, mixed over 3 x 3 pixels, gate the other half.
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from registry import Spec, create, entry, parse
 from st_utils.errors import UserError
-from st_utils.kernels.form import Form
-from st_utils.kernels.op import backend_for, integrate_and_fire
+from st_utils.kernels.node.form import Form
+from st_utils.kernels.node.op import backend_for, integrate_and_fire
 
 HALF = (torch.float16, torch.bfloat16)
 Backend = Literal["auto", "torch", "cpu", "triton"]
@@ -101,7 +101,7 @@ class IntegrateAndFire(Node):
         return Form(self.charge_form, *settings, s.kernel, float(alpha), s.strict, float(beta))
 
     def decay(self) -> Tensor | float:
-        """What of the membrane's way to rest a step takes; a tensor without axes where it is learnt."""
+        """What of the membrane's way to rest a step takes; a tensor without axes where it is learned."""
         return 0.0
 
     def charge(self, v: Tensor | float, x: Tensor) -> Tensor:

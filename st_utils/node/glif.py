@@ -113,5 +113,5 @@ class GLIF(Node):
 def _logit(name: str, value: float, shape: tuple[int, ...]) -> Tensor:
     """A parameter's values whose sigmoid is `value`."""
     if not 0 < value < 1:
-        raise UserError(f"glif: {name} must be between 0 and 1, not {value}: it is learnt as a sigmoid")
+        raise UserError(f"glif: {name} must be between 0 and 1, not {value}: it is learned as a sigmoid")
     return torch.full(shape, math.log(value / (1 - value)))

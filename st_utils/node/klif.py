@@ -12,7 +12,7 @@ from st_utils.node.base import IntegrateAndFire
 
 @register.node("klif", source="Jiang & Zhang 2023, arXiv:2302.09238; as SpikingJelly's KLIFNode")
 class KLIF(IntegrateAndFire):
-    """LIF that fires on a scaled, rectified membrane potential: h = relu(k (v + (x - v) / tau)), k learnt.
+    """LIF that fires on a scaled, rectified membrane potential: h = relu(k (v + (x - v) / tau)), k learned.
 
     The potential that is reset and kept is the scaled one, as in SpikingJelly and the STEP benchmark; with
     `scale_reset` it is divided by k again.

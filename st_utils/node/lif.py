@@ -99,7 +99,7 @@ class LIF(_Leaky):
 
 @register.node("plif", source="Fang et al. 2021 (PLIF), arXiv:2007.05785")
 class PLIF(_Leaky):
-    """LIF whose time constant is learnt, one a layer: 1 / tau = sigmoid(w); `tau` is where it starts."""
+    """LIF whose time constant is learned, one a layer: 1 / tau = sigmoid(w); `tau` is where it starts."""
 
     def start(self, tau: float) -> None:
         if not tau > 1:

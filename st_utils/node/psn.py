@@ -42,7 +42,7 @@ class _Parallel(Node):
 
 @register.node("psn", source=SOURCE + "; SpikingJelly")
 class PSN(_Parallel):
-    """Parallel spiking neuron: s = step(W x + b), all steps at once; W [T, T] and b [T] learnt, not causal.
+    """Parallel spiking neuron: s = step(W x + b), all steps at once; W [T, T] and b [T] learned, not causal.
 
     Args:
         step: T, the number of time steps; an input of any other raises UserError.

@@ -22,8 +22,8 @@ class Surrogate:
         alpha: sharpness of the stand-in, as each class's formula uses it.
         strict: fire on u > 0 instead of u >= 0.
 
-    `kernel` is the gradient's shape, one of `st_utils.kernels.form.SHAPES`, and `kernel_numbers` are that shape's a
-    and b. A class that changes the arithmetic and names none runs in plain torch.
+    `kernel` is the gradient's shape, one of `st_utils.kernels.node.form.SHAPES`, and `kernel_numbers` are that shape's
+    a and b. A class that changes the arithmetic and names none runs in plain torch.
     """
 
     kernel: str | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from st_utils.training.run_folder import RunFolder, refusal
+from st_utils.files import refusal
+from st_utils.training.run_folder import RunFolder
 
 
 class Board:

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 
 from st_utils.errors import UserError
-from st_utils.training.run_folder import spare_name, write_atomic
+from st_utils.files import spare_name, write_atomic
 
 FORMAT = "spiking-transformer-zoo checkpoint 1"
 _DICTS = {"dict": dict, "ordered": OrderedDict, "counter": Counter}

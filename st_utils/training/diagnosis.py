@@ -94,7 +94,7 @@ def _kept(trainer: Trainer) -> str:
 def _first_of_all(found: bool, where: str) -> tuple[str, str]:
     """What the first process says that has found it, and which process that is, where there are more than one."""
     _, rank, where = min(distributed.gathered((not found, distributed.rank(), where)))
-    return (f" on process {rank}" if distributed.world() > 1 else ""), where
+    return (f" on process {rank}" if distributed.world_size() > 1 else ""), where
 
 
 def first_not_finite(model: nn.Module, run: Callable[[], Any]) -> str:

@@ -30,7 +30,7 @@ def launched() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
-def world() -> int:
+def world_size() -> int:
     """The number of processes that work on this run together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -40,7 +40,7 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", 0))
 
 
-def speaks(error: Exception) -> bool:
+def reports_error(error: Exception) -> bool:
     """Whether this process is the one to tell an error: the first of each machine tells what all of them meet."""
     return isinstance(error, ProcessError) or int(os.environ.get("LOCAL_RANK", 0)) == 0
 
@@ -66,7 +66,7 @@ def device_of(name: str) -> torch.device:
 
 
 @contextmanager
-def together(device: torch.device) -> Iterator[None]:
+def process_group(device: torch.device) -> Iterator[None]:
     """Inside, the processes that torchrun started know each other. Raises ProcessError when one is lost."""
     if launched() == 1:
         yield
@@ -87,7 +87,7 @@ def together(device: torch.device) -> Iterator[None]:
 
 def sums(values: Sequence[float]) -> list[float]:
     """Each number's sum over the processes, in double precision."""
-    if world() == 1:
+    if world_size() == 1:
         return [float(value) for value in values]
     total = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(total)
@@ -101,15 +101,15 @@ def largest(value: float) -> float:
 
 def gathered(value: Result) -> list[Result]:
     """What each process has, in their order."""
-    everyones = [value] * world()
-    if world() > 1:
+    everyones = [value] * world_size()
+    if world_size() > 1:
         dist.all_gather_object(everyones, value)
     return everyones
 
 
 def from_first(function: Callable[[], Result]) -> Result:
     """What the function gives in the first process, or the UserError that it raises there, in all of them."""
-    if world() == 1:
+    if world_size() == 1:
         return function()
     answer: list = [None, None]
     if rank() == 0:
@@ -141,7 +141,7 @@ def wait_for_all() -> None:
 
 def wrapped(model: nn.Module, device: torch.device) -> nn.Module:
     """The model as training calls it: its gradients are the means over the processes."""
-    if world() == 1:
+    if world_size() == 1:
         return model
     data_parallel = nn.parallel.DistributedDataParallel
     known = inspect.signature(data_parallel).parameters
@@ -153,8 +153,8 @@ def wrapped(model: nn.Module, device: torch.device) -> nn.Module:
 @torch.no_grad()
 def average_buffers(model: nn.Module) -> None:
     """Make running statistics the means over the processes, each of which saw its own samples."""
-    if world() > 1:
+    if world_size() > 1:
         for buffer in model.buffers():
             if buffer.is_floating_point():
                 dist.all_reduce(buffer)
-                buffer /= world()
+                buffer /= world_size()

@@ -11,8 +11,9 @@ from torch import nn
 import registry
 from st_utils.data import Augment, DataSet, EpochLoader, FrameData, Share, build_loaders
 from st_utils.errors import UserError
+from st_utils.files import refusal
 from st_utils.training import distributed, memory
-from st_utils.training.run_folder import RunFolder, refusal
+from st_utils.training.run_folder import RunFolder
 from st_utils.training.settings import Settings
 from st_utils.training.sync_norm import synchronised
 from st_utils.training.trainer import Trainer
@@ -47,7 +48,7 @@ def model_step(spec: str) -> int:
 
 def make_loaders(data: DataSet, settings: Settings, side: int, device: torch.device) -> tuple[EpochLoader, EpochLoader]:
     """The loaders of training and test images, of this process's share."""
-    world, accum = distributed.world(), settings.accum_steps
+    world, accum = distributed.world_size(), settings.accum_steps
     if accum < 1 or settings.batch_size % (world * accum):
         raise UserError(
             f"batch_size={settings.batch_size} can't be shared evenly by {world} processes with "
@@ -99,7 +100,7 @@ def run_name(settings: Settings) -> str:
 
 def describe(trainer: Trainer, recipe: str, folder: RunFolder | None) -> None:
     """Log what is about to run."""
-    settings, world = trainer.settings, distributed.world()
+    settings, world = trainer.settings, distributed.world_size()
     parameters = sum(p.numel() for p in trainer.model.parameters())
     train, test = len(trainer.train_loader.source), len(trainer.test_loader.source)
     share = f" = {world} processes x {settings.accum_steps} micro-batches x {len(trainer.places[0])}"

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from st_utils.block import Block
 from st_utils.errors import UserError
+from st_utils.layer.block import Block
 
 PROCESS = Path("/proc/self/status")
 

@@ -13,7 +13,7 @@ from timm.scheduler import create_scheduler
 from torch import nn
 from torch.optim import Optimizer
 
-from st_utils.data.event_mix import BatchMix
+from st_utils.data.events.mix import BatchMix
 from st_utils.errors import UserError
 from st_utils.training.parameter_groups import parameter_groups
 from st_utils.training.settings import Settings

@@ -1,4 +1,4 @@
-"""A run's folder under --output, and the atomic writing of files.
+"""A run's folder under --output.
 
     args.yml        the run's arguments, with its `identity`: those arguments that determine the result
     metrics.jsonl   one JSON object a line, one line an epoch
@@ -18,7 +18,6 @@ import logging
 import os
 import platform
 import re
-import secrets
 import shutil
 import subprocess
 import weakref
@@ -29,6 +28,7 @@ import torch
 import yaml
 
 from st_utils.errors import UserError
+from st_utils.files import refusal, write_atomic
 
 _log = logging.getLogger(__name__)
 _folders = weakref.WeakSet()
@@ -237,49 +237,6 @@ def _processor():
         if found := re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()):
             return found[1]
     return platform.processor() or platform.machine()
-
-
-def write_atomic(path, chunks, before=None):
-    """Make `path` the file of these chunks of bytes: a reader sees the old file or the new one, never a part.
-
-    `before` is called when the new file is complete on disk and not yet in place. On any failure the old file
-    stays as it was; the system's refusals become a UserError that names the path.
-    """
-    path = Path(path)
-    spare = spare_name(path)
-    try:
-        file = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            for chunk in chunks:
-                rest = memoryview(chunk)
-                while len(rest):  # one os.write may take only the first part
-                    rest = rest[os.write(file, rest) :]
-            os.fsync(file)
-        finally:
-            os.close(file)
-        if before is not None:
-            before()
-        os.replace(spare, path)
-        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        with contextlib.suppress(OSError):  # some network file systems refuse; the file is in place
-            os.fsync(parent)
-        os.close(parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(spare)
-        if isinstance(error, OSError):
-            raise refusal(path, error) from error
-        raise
-
-
-def spare_name(path):
-    """A fresh hidden name beside `path`; not from `random`, whose state belongs to the run."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-
-
-def refusal(path, error):
-    """The UserError for an OSError met while writing `path`."""
-    return UserError(f"cannot write {path}: {error.strerror or error}; make room or choose another --output")
 
 
 # a forked data-loading worker may outlive its killed parent: it must not keep the folder locked

@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from st_utils.training.distributed import world
+from st_utils.training.distributed import world_size
 
 
 class _SumOfAll(torch.autograd.Function):
@@ -38,7 +38,7 @@ class SharedBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(x)
         full = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        count = x.numel() // x.shape[1] * world()
+        count = x.numel() // x.shape[1] * world_size()
         channels = (-1, *[1] * (x.dim() - 2))
         mean = self._mean(full, count)
         centred = full - mean.to(full.dtype).view(channels)
@@ -53,7 +53,7 @@ class SharedBatchNorm(_BatchNorm):
     @staticmethod
     def _mean(x: Tensor, count: int) -> Tensor:
         total = x.sum([axis for axis in range(x.dim()) if axis != 1], dtype=torch.float64)
-        return (_SumOfAll.apply(total) if world() > 1 else total) / count
+        return (_SumOfAll.apply(total) if world_size() > 1 else total) / count
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, var: Tensor) -> None:

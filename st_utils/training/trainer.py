@@ -23,17 +23,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from st_utils.analysis import tables
+from st_utils.analysis.firing import FiringRates
 from st_utils.analysis.profile import EnergyModel, profile
+from st_utils.batch_share import micro_batch
 from st_utils.data import EpochLoader, Share, labels_of
 from st_utils.data.loader import reseed
 from st_utils.errors import ProcessError, UserError
-from st_utils.packing import packed_spikes
-from st_utils.per_sample import share_of_batch
+from st_utils.kernels.spike_bits.saved_tensors import packed_spikes
 from st_utils.training import checkpoint, distributed, memory
 from st_utils.training.board import Board
 from st_utils.training.diagnosis import refuse_to_keep, why_step_stopped, why_test_stopped
 from st_utils.training.finite import OTHER_CHECKPOINT, Watch, clip_gradients, refuse_not_finite
-from st_utils.training.firing import FiringRates
 from st_utils.training.losses import build_loss, correct
 from st_utils.training.optim import build_mixup, build_optimizer, build_schedule
 from st_utils.training.parameter_groups import load_optimizer
@@ -78,7 +78,7 @@ class Trainer:
         trained = compiled(model) if settings.compile else model  # the test counts spikes by hooks
         self.parallel = distributed.wrapped(trained, self.device)  # the model as training calls it
         self.rank = distributed.rank()  # the first process, 0, writes
-        share = Share(self.rank, distributed.world(), settings.accum_steps)
+        share = Share(self.rank, distributed.world_size(), settings.accum_steps)
         self.places = [torch.from_numpy(p).to(self.device) for p in share.positions(settings.batch_size)]
         self.optimizer = build_optimizer(model, settings)
         self.schedule = build_schedule(self.optimizer, settings)
@@ -145,7 +145,7 @@ class Trainer:
                 try:
                     row = self._epoch(bar)
                 except (Stopped, ProcessError) as error:
-                    if not self.requests.asked or (isinstance(error, ProcessError) and distributed.world() > 1):
+                    if not self.requests.asked or (isinstance(error, ProcessError) and distributed.world_size() > 1):
                         raise  # one process alone: the signal went to its loader's workers, too
                     self._save(folder)
                     raise Stopped(self.requests.asked, self.epoch + 1, len(self.losses)) from None
@@ -209,9 +209,9 @@ class Trainer:
         parts = list(zip(inputs.chunk(count), labels.chunk(count), self.places, strict=True))
         self.optimizer.zero_grad(set_to_none=True)
         for part in parts:
-            waits = distributed.world() > 1 and part is not parts[-1]
+            waits = distributed.world_size() > 1 and part is not parts[-1]
             syncing = self.parallel.no_sync() if waits else contextlib.nullcontext()
-            with syncing, share_of_batch(part[2], self.settings.batch_size):
+            with syncing, micro_batch(part[2], self.settings.batch_size):
                 value, right = self._loss(self.parallel, part, epoch, number)
                 value = value / count
                 self.scaler.scale(value).backward()
@@ -220,7 +220,7 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         loss, norm, bad = self.watch.look(losses)
         counts = self.requests.asked, bad == "weights", bad == "gradients", sum(hits).item()
-        mean, asked, bad_weights, bad_gradients, right = distributed.sums([loss / distributed.world(), *counts])
+        mean, asked, bad_weights, bad_gradients, right = distributed.sums([loss / distributed.world_size(), *counts])
         self.skipped = self.skipped + 1 if bad_gradients else 0
         may_skip = self.scaler.is_enabled() and (self.skipped < SKIPS or self.scaler.get_scale() > 1)
         if not math.isfinite(mean) or bad_weights or (bad_gradients and not may_skip):
@@ -281,8 +281,8 @@ class Trainer:
                     ranked = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
                     totals += loss, ranked[:, 0].sum().item(), ranked.sum().item(), len(labels)
                 self._stop_if(*distributed.sums([self.requests.asked]))
-        if distributed.world() > 1:
-            rates.add_other_processes()
+        if distributed.world_size() > 1:
+            rates.add_other_processes(distributed.sums)
         self.firing = rates.by_layer()
         loss, top1, top5, count = distributed.sums(totals)
         if not math.isfinite(loss):
@@ -361,7 +361,7 @@ class Trainer:
             "images_per_second": images / self.seconds,
             "train_seconds": self.seconds,
             "peak_memory_mib": last["peak_memory_mib"],
-            "processes": distributed.world(),
+            "processes": distributed.world_size(),
             "firing_rate": last["firing_rate"],
             **{name: costs[name] for name in ("sops", "macs", "energy_mj", "energy_memory_mj", "spike_driven")},
             **environment(self.device),

@@ -50,7 +50,7 @@ class TransferLoss:
 
     Args:
         tet: as said.
-        regularize: w_t = sigmoid(coefficient_t), which are learnt with the weights, and the target's terms of step t
+        regularize: w_t = sigmoid(coefficient_t), which are learned with the weights, and the target's terms of step t
             are weighed by 1 - w_t: where domains agree well, events need teach less. Needs `tet`. False: all are 1.
         fixed_weight: this number, not the coefficients, is w_t.
         domain_weight: of D. The authors drop D, whatever is asked for, when they train without sliding: 0 is theirs.
@@ -83,15 +83,15 @@ class TransferLoss:
         steps = logits.shape[1]
         if self.regularize and (self.fixed_weight is None or self.legacy_regularize) and len(coefficient) != steps:
             raise UserError(f"{len(coefficient)} coefficients for {steps} steps: give the model's, one a step")
-        learnt = (
+        learned = (
             torch.cat([c.reshape(1) for c in coefficient]).sigmoid() if len(coefficient) else logits.new_ones(steps)
         )
-        ones = torch.ones_like(learnt)
-        weight = learnt if self.fixed_weight is None else ones * self.fixed_weight
+        ones = torch.ones_like(learned)
+        weight = learned if self.fixed_weight is None else ones * self.fixed_weight
         shared, crossed, squared = ones, ones, ones
         if self.regularize:
             shared, crossed = weight, 1 - weight
-            squared = 1 - learnt if self.legacy_regularize else crossed
+            squared = 1 - learned if self.legacy_regularize else crossed
         domain = (shared * (1 - linear_cka(*features.flatten(3)).abs())).mean()
         source, target = (
             self.classify(logits[0], labels, ones, ones),

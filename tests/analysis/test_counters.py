@@ -17,7 +17,7 @@ import zoo
 from benchmarks.firing import settle
 from st_utils.analysis.operations import OperationCounter
 from st_utils.analysis.profile import profile
-from st_utils.kernels import sparse_conv
+from st_utils.kernels.spike_conv import op as sparse_conv
 
 EVENTS = 'sdt(embed_dim=256, depth=2, mlp_ratio=1, embedding=ms_sps(pooling="1111"), step=8)'
 SHAPES = {EVENTS: (8, 2, 64, 64)}

@@ -6,7 +6,7 @@ from torch import nn
 
 from benchmarks import convs
 from benchmarks.firing import Active, settle
-from st_utils.kernels import sparse_conv
+from st_utils.kernels.spike_conv import op as sparse_conv
 
 
 def test_settled_norms_have_the_statistics_of_the_batch():

@@ -15,14 +15,15 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from registry import create
-from st_utils.data import ArrayImages, DataSet, Files, data_identity, folder, identity
-from st_utils.data.cifar import cifar_splits
-from st_utils.data.idx import idx_splits
-from st_utils.data.sequences import Sequences
-from tests.data import event_writers
-from tests.data.test_cifar import write_set as write_cifar
-from tests.data.test_idx import source_of
-from tests.data.test_idx import write_set as write_idx
+from st_utils.data import ArrayImages, DataSet, Files, data_identity, identity
+from st_utils.data.images import folder
+from st_utils.data.images.cifar import cifar_splits
+from st_utils.data.images.idx import idx_splits
+from st_utils.data.images.sequences import Sequences
+from tests.data.events import writers as event_writers
+from tests.data.images.test_cifar import write_set as write_cifar
+from tests.data.images.test_idx import source_of
+from tests.data.images.test_idx import write_set as write_idx
 
 EVENTS = event_writers.some_events()
 

@@ -19,9 +19,13 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, make_backend
 from triton.runtime.jit import create_function_from_signature
 
-from st_utils.kernels import cuda, cuda_norm_node, triton_neuron, triton_norm_node
-from st_utils.kernels.form import SHAPES, Form, Norm
-from st_utils.kernels.layout import put_channels_last
+from st_utils.kernels.common.layout import to_channels_last
+from st_utils.kernels.node import cuda
+from st_utils.kernels.node import triton_kernels as triton_neuron
+from st_utils.kernels.node.form import SHAPES, Form
+from st_utils.kernels.norm_node import cuda as cuda_norm_node
+from st_utils.kernels.norm_node import triton_kernels as triton_norm_node
+from st_utils.kernels.norm_node.form import Norm
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 NORM_KERNELS = ("moments", "combine", "norm_fire_forward", "norm_fire_backward")
@@ -54,9 +58,9 @@ def resources(kernel, wide: int) -> dict:
     }
 
 
-def form_of(learnt: bool) -> tuple[torch.Tensor | None, Form]:
-    form = Form("decay", 1.0, 0.0, "nothing" if learnt else "reset", "sigmoid", 4.0, False, 1.0, 0.5)
-    return torch.tensor(0.5) if learnt else None, form
+def form_of(learned: bool) -> tuple[torch.Tensor | None, Form]:
+    form = Form("decay", 1.0, 0.0, "nothing" if learned else "reset", "sigmoid", 4.0, False, 1.0, 0.5)
+    return torch.tensor(0.5) if learned else None, form
 
 
 @triton.jit
@@ -68,18 +72,18 @@ def every_surrogate(u, derivatives, alpha, beta, names: tl.constexpr):
         tl.store(derivatives + i * 128 + lanes, value)
 
 
-def variant(dtype: torch.dtype, steps: int, sample: int, learnt: bool, arch: int) -> list[dict]:
+def variant(dtype: torch.dtype, steps: int, sample: int, learned: bool, arch: int) -> list[dict]:
     x = torch.empty(steps, 2, sample, dtype=dtype, device="meta")
-    decay, form = form_of(learnt)
+    decay, form = form_of(learned)
     _, constants = cuda._settings(x, decay, form, cuda.SEGMENT, None)
     data, scalar = "*" + TYPES[dtype], "fp32"
-    numbers = {"decay": "*fp32" if learnt else "fp32", "n": "i64", "T": "i32", "threshold": scalar, "reset": scalar}
+    numbers = {"decay": "*fp32" if learned else "fp32", "n": "i64", "T": "i32", "threshold": scalar, "reset": scalar}
     forward = compiled(triton_neuron.fire_forward, {"x": data, "spikes": data, **numbers}, constants, arch)
     constants |= {"DETACH": form.detach, "SURROGATE": form.surrogate, "SEGMENTED": steps > constants["STEPS"]}
     room = {"grad": data, "x": data, "grad_x": data, "grad_decay": "*fp32", "scratch": "*fp32"}
     arguments = {**room, **numbers, "alpha": scalar, "beta": scalar}
     backward = compiled(triton_neuron.fire_backward, arguments, constants, arch)
-    known = {"arch": arch, "dtype": TYPES[dtype], "steps": steps, "learnt": learnt}
+    known = {"arch": arch, "dtype": TYPES[dtype], "steps": steps, "learned": learned}
     wide = dtype.itemsize * constants["BLOCK"] // (32 * cuda.WARPS)
     return [
         {"kernel": "forward", **known, **resources(forward, wide)},
@@ -88,16 +92,16 @@ def variant(dtype: torch.dtype, steps: int, sample: int, learnt: bool, arch: int
 
 
 def fused_variant(
-    dtype: torch.dtype, steps: int, shape: tuple[int, int], learnt: bool, arch: int, last=False, static=False
+    dtype: torch.dtype, steps: int, shape: tuple[int, int], learned: bool, arch: int, last=False, static=False
 ):
     """The pair's kernels for planes of `shape`: channels and positions."""
     x = torch.empty(1 if static else steps, 2, *shape, dtype=dtype, device="meta")
     x = x.transpose(2, 3).contiguous().transpose(2, 3) if last else x
-    decay, form = form_of(learnt)
+    decay, form = form_of(learned)
     cut = cuda_norm_node._Shape(x, steps, None)
     data, room = "*" + TYPES[dtype], "*fp32"
     norm = dict.fromkeys(("weight", "bias", "mean", "var"), room) | {"eps": "fp32"}
-    numbers = {"decay": room if learnt else "fp32", "n": "i64", "C": "i32", "T": "i32", "W": "i32"}
+    numbers = {"decay": room if learned else "fp32", "n": "i64", "C": "i32", "T": "i32", "W": "i32"}
     numbers |= {"threshold": "fp32", "reset": "fp32"}
     constants = {**cut.settings, **cuda_norm_node._constants(decay, form)}
     arguments = {"x": data, "spikes": data, "marks": room, **norm, **numbers}
@@ -116,7 +120,7 @@ def fused_variant(
     constants = {key: cut.settings[key] for key in ("LAST", "ROWS", "COLUMNS")} | {"BLOCK": 256}
     compiled(triton_norm_node.combine, arguments, constants, arch)
     wide = dtype.itemsize * cut.settings["ROWS"] * cut.settings["COLUMNS"] // (32 * cuda.WARPS)
-    known = {"arch": arch, "dtype": TYPES[dtype], "steps": steps, "learnt": learnt, "last": last, "static": static}
+    known = {"arch": arch, "dtype": TYPES[dtype], "steps": steps, "learned": learned, "last": last, "static": static}
     return [{"kernel": f"norm {name}", **known, **resources(k, wide)} for name, k in kernels.items()]
 
 
@@ -146,7 +150,7 @@ def compilations(batches: tuple[int, ...]) -> dict[str, int]:
     decay, form = form_of(True)
     for batch, last in itertools.product(batches, (False, True)):
         x = torch.zeros(9, batch, 24, 5, 5)
-        x = put_channels_last(x) if last else x
+        x = to_channels_last(x) if last else x
         cuda.forward(x, decay, form)
         cuda.backward(x, x, decay, form)
         norm = Norm(*(torch.zeros(24) for _ in range(4)), 1e-5)

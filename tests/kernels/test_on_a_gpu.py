@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from registry import create
-from st_utils.kernels import cuda
-from st_utils.kernels.form import Form
-from st_utils.kernels.layout import put_channels_last
-from st_utils.kernels.norm_node import fused_backend
+from st_utils.kernels.common.layout import to_channels_last
+from st_utils.kernels.node import cuda
+from st_utils.kernels.node.form import Form
 from st_utils.layer import ConvNormNode
+from st_utils.layer.norm_then_fire import fused_backend
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 FORM = Form("decay", 1.0, 0.0, "reset", "sigmoid", 4.0, False, decay=0.5)
@@ -42,7 +42,7 @@ def _exact_convolutions(monkeypatch):
 
 
 def test_a_new_batch_size_compiles_nothing():
-    from st_utils.kernels.triton_neuron import fire_backward, fire_forward
+    from st_utils.kernels.node.triton_kernels import fire_backward, fire_forward
 
     counts = []
     for batch in (4, 5, 1, 64, 63):
@@ -111,7 +111,7 @@ def test_a_layer_at_its_usual_size(training, last):
     plain = copy.deepcopy(fused)
     plain.node.backend = "torch"
     x = torch.randn(4, 32, 16, 32, 32, device=DEVICE)
-    x = put_channels_last(x) if last else x
+    x = to_channels_last(x) if last else x
     y = fused.conv(x.flatten(0, 1)).unflatten(0, (4, 32))
     assert fused_backend(fused.norm, fused.node, y, 4) == "triton"
     grad = torch.randn(4, 32, 48, 32, 32, device=DEVICE)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from registry import create
-from tests.kernels.test_triton import DEVICE, INTERPRETED
+from tests.kernels.node.test_triton_kernels import DEVICE, INTERPRETED
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.skipif(DEVICE != "cpu" or not INTERPRETED, reason="is for Triton's interpreter")
 THRESHOLD, ALPHA, TAIL, STEPS = 1.0, 4.0, 40, 3
-NEURON = {"CHARGE": "decay", "LEARNT": False, "SOFT": False, "STRICT": False}
+NEURON = {"CHARGE": "decay", "LEARNED": False, "SOFT": False, "STRICT": False}
 CUT = {"EVEN": False, "ALIGNED": False, "STEPS": 2}
 BACK = {"DETACH": "nothing", "SURROGATE": "sigmoid", "SEGMENTED": True}
 
@@ -62,7 +62,7 @@ def wanted(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def test_neuron(sparse, last_program):
-    from st_utils.kernels.triton_neuron import fire_backward, fire_forward
+    from st_utils.kernels.node.triton_kernels import fire_backward, fire_forward
 
     n, block = 2**31 + 41, 64
     x, grad, spikes, grad_x = (sparse(STEPS, n) for _ in range(4))
@@ -82,7 +82,7 @@ def test_neuron(sparse, last_program):
 @pytest.mark.parametrize("last", [False, True], ids=["as written", "channels last"])
 def test_norm_and_neuron(last, sparse, last_program):
     """With known statistics, in one pass back; then the batch's own."""
-    from st_utils.kernels.triton_norm_node import moments, norm_fire_backward, norm_fire_forward
+    from st_utils.kernels.norm_node.triton_kernels import moments, norm_fire_backward, norm_fire_forward
 
     channels, width, row_block, column_block = 40, 40 if last else 1024 + TAIL, 4, 64
     rows = (2**31 // width // channels + 1) * channels

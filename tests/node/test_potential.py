@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from registry import create, entry, names
-from st_utils.kernels import cpu, op
+from st_utils.kernels.node import cpu, op
 from st_utils.node.base import IntegrateAndFire
 from zoo import create_model
 

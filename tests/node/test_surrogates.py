@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from registry import create, names
+from st_utils.braincog.nodes import import_braincog
 from st_utils.errors import UserError
-from st_utils.node.braincog_adapter import import_braincog
 from st_utils.node.surrogate import Surrogate
 
 JELLY = {  # class, its arguments: ours

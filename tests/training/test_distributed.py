@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from st_utils.per_sample import rand, share_of_batch
+from st_utils.batch_share import micro_batch, rand_per_image
 from st_utils.training import launch
 from st_utils.training.trainer import Trainer
 from tests.training.quick import QUICK, ROOT, folder_of, last_state, run
@@ -149,11 +149,11 @@ def test_micro_batches_give_the_losses_of_the_batch_where_nothing_normalises_ove
 
 def test_numbers_of_a_share_are_those_of_the_batch():
     torch.manual_seed(0)
-    whole = rand((3, 8, 2), axis=1, device=torch.device("cpu"))
+    whole = rand_per_image((3, 8, 2), axis=1, device=torch.device("cpu"))
     for positions in ([0, 7], [3, 4, 5, 6, 1, 2]):
         torch.manual_seed(0)
-        with share_of_batch(torch.tensor(positions), 8):
-            share = rand((3, len(positions), 2), axis=1, device=torch.device("cpu"))
+        with micro_batch(torch.tensor(positions), 8):
+            share = rand_per_image((3, len(positions), 2), axis=1, device=torch.device("cpu"))
         assert torch.equal(share, whole[:, positions])
 
 

@@ -181,7 +181,7 @@ def later_version(tmp_path_factory) -> Path:
         shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "main.py", copy)
     edit(copy / "st_utils/node/lif.py", ("tau: float = 2.0", "tau: float = 1.25"))
-    edit(copy / "st_utils/data/folder.py", ("holdout: int = 5", "holdout: int = 2"))
+    edit(copy / "st_utils/data/images/folder.py", ("holdout: int = 5", "holdout: int = 2"))
     edit(
         copy / "st_utils/training/settings.py",
         ('_setting(None, "training", "largest', '_setting(1.0, "training", "largest'),

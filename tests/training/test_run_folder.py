@@ -15,9 +15,10 @@ import torch
 import yaml
 
 from st_utils.errors import UserError
+from st_utils.files import write_atomic
 from st_utils.training import run_folder
 from st_utils.training.checkpoint import save_rotating
-from st_utils.training.run_folder import RunFolder, environment, write_atomic
+from st_utils.training.run_folder import RunFolder, environment
 
 ROOT = Path(__file__).parents[2]
 IDENTITY = {"model": "spikformer(depth=2)", "dataset": "digits", "seed": 42, "lr": 1e-5, "betas": (0.9, 0.99)}

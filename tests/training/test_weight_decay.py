@@ -15,8 +15,8 @@ from torch import nn
 
 import zoo
 from registry import KINDS, create, entry, names
+from st_utils.braincog.nodes import REFUSED
 from st_utils.errors import UserError
-from st_utils.node.braincog_adapter import REFUSED
 from st_utils.training import checkpoint
 from st_utils.training.optim import build_optimizer
 from st_utils.training.parameter_groups import load_optimizer, parameter_groups

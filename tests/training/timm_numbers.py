@@ -15,7 +15,7 @@ from PIL import Image
 from timm.utils import ModelEmaV2
 from torch import Tensor, nn
 
-from st_utils.data.augment import Augment, erasing, eval_transform, train_transform
+from st_utils.data.images.augment import Augment, erasing, eval_transform, train_transform
 from st_utils.training.optim import build_mixup, build_optimizer, build_schedule
 from st_utils.training.settings import Settings
 

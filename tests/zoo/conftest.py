@@ -13,7 +13,7 @@ from registry import register
 
 @register.attention("plugin_attention", source="a test's temporary file")
 class PluginAttention(torch.nn.Module):
-    """A learnt gate a channel."""
+    """A learned gate a channel."""
 
     def __init__(self, dim: int, gain: float = 1.0):
         super().__init__()

@@ -9,9 +9,9 @@ import torch
 
 import zoo
 from registry import SpecError, entry, names
-from st_utils import braincog_net
+from st_utils.braincog import networks as braincog_net
+from st_utils.braincog import nodes as braincog_adapter
 from st_utils.errors import UserError
-from st_utils.node import braincog_adapter
 from tests.zoo.test_models import picture, small
 from tests.zoo.test_parts import choices, missing_gradients
 

@@ -17,7 +17,7 @@ KINDS = ("embedding", "attention", "mlp", "node", "surrogate")
 
 def working_nodes() -> list[str]:
     """The nodes that can be a layer; BrainCog's that can't have tests of their own refusals."""
-    from st_utils.node.braincog_adapter import REFUSED
+    from st_utils.braincog.nodes import REFUSED
 
     return [name for name in names("node") if name.removeprefix("braincog.") not in REFUSED]
 

@@ -241,9 +241,9 @@ def test_what_differs_is_named_with_the_spec_that_reproduces():
 def test_a_backend_and_the_start_of_a_learnt_time_constant_change_nothing():
     weights = golden.state_dict(golden.read(golden.FOLDER / "sdt.json"))
     zoo.load_published(zoo.create_model("sdt(embed_dim=64, node=lif(backend=torch))"), weights)
-    learnt = zoo.create_model("sdt(embed_dim=64, node=plif(tau=3.0))")
+    learned = zoo.create_model("sdt(embed_dim=64, node=plif(tau=3.0))")
     assert (
-        closest("sdt", parse(learnt.full_spec), learnt.published.forms(parse(learnt.full_spec).args, Weights()))[0]
+        closest("sdt", parse(learned.full_spec), learned.published.forms(parse(learned.full_spec).args, Weights()))[0]
         == []
     )
 

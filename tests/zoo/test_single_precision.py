@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from st_utils.kernels import cpu, cpu_norm_node, norm_node
+from st_utils.kernels.node import cpu
+from st_utils.kernels.norm_node import cpu as cpu_norm_node
+from st_utils.kernels.norm_node import op as norm_node
 from st_utils.node.base import IntegrateAndFire
 from tests import golden_numbers as golden
 from tests.attention import test_dta

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import zoo
-from st_utils.convnet import StepNorm
+from st_utils.backbone.convnet import StepNorm
 from st_utils.errors import UserError
 from tests import golden_numbers as golden
 from tests.zoo.test_golden import build, check_gradients
@@ -104,7 +104,7 @@ def test_legacy_step_norm_replaces_every_norm():
 
 @pytest.mark.parametrize("file", ["vgg_snn", "resnet"])
 def test_their_other_neurons(file):
-    """A PLIF's learnt w has its place; an ImageNet ResNet has the wide stem."""
+    """A PLIF's learned w has its place; an ImageNet ResNet has the wide stem."""
     settings = {"node_type": "PLIFNode", "act_fun": "GateGrad", "threshold": 0.3, "dataset": "imnet"}
     place = "Brain-Cog-Lab/Transfer-for-DVS", f"braincog/model_zoo/{file}.py"
     model = zoo.create_model(zoo.authors_spec(*place, settings, 4))

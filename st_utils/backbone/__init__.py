@@ -1,0 +1,1 @@
+"""Skeletons that the models in zoo/ fill with parts."""

@@ -1,0 +1,231 @@
+"""Event data sets in layouts of their own: DVS128 Gesture, N-CARS, ES-ImageNet, and the user's own folder."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from registry import register
+from st_utils.data.base import FrameData
+from st_utils.data.events.frames import Framing, Integration, Recording, Resize
+from st_utils.data.events.scan import (
+    by_class,
+    class_folders,
+    fetched,
+    files_in,
+    find_root,
+    hold_out,
+    in_parts,
+    numbered,
+    subfolder,
+)  # fmt: skip
+from st_utils.data.events.sets import GESTURES, Split, frame_data
+from st_utils.errors import UserError
+
+ES_SIDE, ES_MARGIN = 254, 16  # BrainCog centres ES-ImageNet's pictures in 254 x 254 and leaves out a margin of 16
+
+
+@register.dataset(
+    "dvsg",
+    aliases=("dvs128gesture", "DVS128Gesture", "dvs128_gesture", "dvsgesture", "DVSGesture", "dvs_gesture"),
+    source="Amir et al., CVPR 2017",
+)
+def dvsg(
+    data_dir: str = "data",
+    download: bool = False,
+    cache_dir: str | None = None,
+    step: int = 4,
+    event_size: int = 128,
+    integration: Integration = "count",
+    resize: Resize = "coordinates",
+    parts: int = 10,
+) -> FrameData:
+    """DVS128 Gesture: 11 hand and arm gestures, 128x128, 1,176 + 288 (tonic's cut files: 1,077 + 264).
+
+    Read are tonic's files, the original ones (*.aedat with *_labels.csv and the lists of trials), SpikingJelly's
+    events_np/{train,test}, Train/<1..11>/*.bs2, and single recordings <1..11>.bs2, each of which is cut into
+    `parts` equal spans of time, every fifth of them for testing.
+    """
+    split = fetched(lambda: _gestures(data_dir, parts), "DVSGesture", data_dir, download)
+    framing = Framing(step, event_size, (128, 128), integration, resize)
+    return frame_data("dvsg", split, GESTURES, framing, data_dir, cache_dir)
+
+
+def _gestures(data_dir: str, parts: int) -> Split:
+    def holds(place: Path) -> bool:
+        known = subfolder(place, "ibmGestureTrain", "train", "Train") or (place / "trials_to_train.txt").is_file()
+        return bool(known) or bool(files_in(place, (".bs2",)))
+
+    places = ("DVSGesture", "dvsg", "DvsGesture", "events_np", "DVS/DVSGesture", "extract/DvsGesture")
+    root = find_root("dvsg", data_dir, places, holds, "ibmGestureTrain/, trials_to_train.txt, train/ or <1..11>.bs2")
+    if (root / "ibmGestureTrain").is_dir():
+        return _users(root / "ibmGestureTrain"), _users(root / "ibmGestureTest")
+    if (root / "trials_to_train.txt").is_file():
+        return _trials(root, "train"), _trials(root, "test")
+    train = subfolder(root, "train", "Train")
+    if train:
+        test = subfolder(root, "test", "Test") or root / "test"
+        first = 1 if any(files_in(place, (".bs2",)) for place in class_folders(train)) else 0
+        return by_class(train, numbered(11, first)), by_class(test, numbered(11, first))
+    return in_parts([(path, _gesture(path.stem, path, 1)) for path in files_in(root, (".bs2",))], parts, "dvsg")
+
+
+def _gesture(text: str, path: Path, first: int) -> int:
+    """The label in 0..10 of a gesture counted from `first`."""
+    label = int(text) - first if text.strip().isdigit() else -1
+    if not 0 <= label < len(GESTURES):
+        raise UserError(
+            f"{path} has the label {text!r}, but gestures are {first} to {first + 10}: replace or remove it"
+        )
+    return label
+
+
+def _users(folder: Path) -> list[Recording]:
+    """tonic's userNN_<lighting>/<0..10>.npy."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}/ is missing: pass --data-dir DIR where DIR holds it, or --download")
+    found = []
+    for place in class_folders(folder):
+        files = files_in(place, (".npy",))
+        if not files:
+            raise UserError(f"{place}/ has no event files (.npy): add some, or remove it")
+        found += [Recording(path, _gesture(path.stem, path, 0)) for path in files]
+    return found
+
+
+def _trials(root: Path, split: str) -> list[Recording]:
+    """The original files of a split; the labels (1..11), starts and ends of a file's gestures are in a table."""
+    names, found = root / f"trials_to_{split}.txt", []
+    try:
+        for name in names.read_text().split():
+            table = root / f"{Path(name).stem}_labels.csv"
+            with open(table, newline="") as file:
+                rows = list(csv.reader(file))[1:]
+            for row in rows:
+                if len(row) != 3 or not all(cell.strip().isdigit() for cell in row):
+                    raise UserError(f"{table} is damaged: want a class, a start and an end a line; replace it")
+                label, start, stop = _gesture(row[0], table, 1), int(row[1]), int(row[2])
+                found.append(Recording(root / name, label, start=start, stop=stop))
+    except OSError as error:
+        raise UserError(f"{error.filename} can't be read: {error.strerror}") from None
+    return found
+
+
+@register.dataset(
+    "ncars", aliases=("NCARS", "n_cars", "N_CARS"), source="Sironi et al., CVPR 2018, arXiv:1803.07913 (HATS)"
+)
+def ncars(
+    data_dir: str = "data",
+    cache_dir: str | None = None,
+    step: int = 4,
+    event_size: int = 48,
+    integration: Integration = "count",
+    resize: Resize = "coordinates",
+) -> FrameData:
+    """N-CARS: cars or background before a moving event camera, 15,422 + 8,607; each stretched from its own extent."""
+    labels = {"background": 0, "cars": 1}
+
+    def folders(place: Path) -> tuple[Path | None, Path | None]:
+        return subfolder(place, "n-cars_train", "train", "Train"), subfolder(place, "n-cars_test", "test", "Test")
+
+    root = find_root(
+        "ncars",
+        data_dir,
+        ("NCARS", "ncars", "Prophesee_Dataset_n_cars", "DVS/NCARS"),
+        lambda place: all(folders(place)),
+        "n-cars_train/ and n-cars_test/ (from Prophesee; it is given out on request only)",
+    )
+    train, test = (by_class(folder, labels, (".dat",)) for folder in folders(root))
+    framing = Framing(step, event_size, None, integration, resize)
+    return frame_data("ncars", (train, test), tuple(labels), framing, data_dir, cache_dir)
+
+
+@register.dataset(
+    "esimagenet",
+    aliases=("ESImageNet", "es_imagenet", "esimnet", "ES_ImageNet"),
+    source="Lin et al., Frontiers in Neuroscience 15:726582, 2021",
+)
+def esimagenet(
+    data_dir: str = "data",
+    cache_dir: str | None = None,
+    step: int = 8,
+    event_size: int = 224,
+    integration: Integration = "time",
+    resize: Resize = "coordinates",
+) -> FrameData:
+    """ES-ImageNet: ImageNet as events in 8 steps, centred in 224x224; train/, val/ and their lists *label.txt.
+
+    What is outside of the 224 x 224 in the middle is left out. Events of one pixel and step add up (BrainCog's
+    loader sets 1).
+    """
+    places = (
+        "ES-imagenet-0.18",
+        "esimagenet",
+        "extract/ES-imagenet-0.18",
+        "DVS/ES-imagenet-0.18/extract/ES-imagenet-0.18",
+    )
+    root = find_root(
+        "esimagenet", data_dir, places, lambda place: (place / "trainlabel.txt").is_file(), "trainlabel.txt"
+    )
+    split = _listed(root, "train"), _listed(root, "val")
+    framing = Framing(step, event_size, (224, 224), integration, resize, span=(1, 9))
+    return frame_data("esimagenet", split, tuple(str(i) for i in range(1000)), framing, data_dir, cache_dir)
+
+
+def _listed(root: Path, split: str) -> list[Recording]:
+    """The recordings of a list: a line is a file's name, its class, and its picture's rows and columns."""
+    table, found = root / f"{split}label.txt", []
+    try:
+        lines = table.read_text().splitlines()
+    except OSError as error:
+        raise UserError(f"{table} can't be read: {error.strerror}") from None
+    for number, line in enumerate(lines, 1):
+        try:
+            name, label, rows, columns = line.split()
+            label, rows, columns = int(label), int(rows), int(columns)
+        except ValueError:
+            raise UserError(f"{table}, line {number}: want a name, a class, rows and columns; replace it") from None
+        if not 0 <= label < 1000:
+            raise UserError(f"{table}, line {number} has the label {label}, but there are 1000 classes: replace it")
+        path = root / split / f"{name.split('.')[0]}.npz"
+        if not path.is_file():
+            raise UserError(f"{path} is missing, which {table.name} lists: unpack it, or remove its line")
+        shift = (ES_SIDE - columns) // 2 - ES_MARGIN, (ES_SIDE - rows) // 2 - ES_MARGIN
+        found.append(Recording(path, label, shift=shift))
+    return found
+
+
+@register.dataset("event_folder", aliases=("events", "eventfolder"), source="the user's own")
+def event_folder(
+    data_dir: str = "data",
+    cache_dir: str | None = None,
+    step: int = 4,
+    event_size: int = 64,
+    integration: Integration = "count",
+    resize: Resize = "coordinates",
+    sensor: tuple[int, int] | None = None,
+    holdout: int = 5,
+    parts: int = 10,
+) -> FrameData:
+    """Any event files: train/ and test/ of class folders, class folders, or a single file for each class.
+
+    .bin, .bs2, .aedat (2.0 of a DVS128, 3.1), .aedat4, .dat, .mat (ST-MNIST), .npz and .npy are read. Of class folders
+    without a split every `holdout`-th file is for testing; a single file is cut into `parts` spans of time, every
+    fifth for testing. `sensor`: columns and rows; without it each recording is stretched from its own extent.
+    """
+    root = Path(data_dir).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{root}/ is missing: pass --data-dir DIR where DIR holds event files")
+    train, test = subfolder(root, "train", "Train"), subfolder(root, "test", "Test")
+    if train and test:
+        names = [place.name for place in class_folders(train)]
+        labels = {name: i for i, name in enumerate(names)}
+        split = by_class(train, labels), by_class(test, labels)
+    elif files := files_in(root):
+        names = [path.stem for path in files]
+        split = in_parts([(path, i) for i, path in enumerate(files)], parts, "event_folder")
+    else:
+        names = [place.name for place in class_folders(root)]
+        split = hold_out(by_class(root, {name: i for i, name in enumerate(names)}), holdout, "event_folder")
+    framing = Framing(step, event_size, sensor, integration, resize)
+    return frame_data("event_folder", split, names, framing, data_dir, cache_dir)

@@ -1,0 +1,199 @@
+"""The event data sets of the field. Common: `step` frames of `event_size` x `event_size`, a channel a polarity.
+
+Each takes `integration` ("count" or "time") and `resize` ("coordinates", "bilinear", ...), see `Framing`. Raw files are
+read once; the frames come from a cache, see `cached_frames`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
+
+from registry import register
+from st_utils.data.base import FrameData
+from st_utils.data.events.cache import cached_frames, writable_cache
+from st_utils.data.events.files import Events, read_events
+from st_utils.data.events.frames import Framing, Integration, Recording, Resize
+from st_utils.data.events.scan import by_class, fetched, find_root, numbered, subfolder
+from st_utils.data.events.splits import CIFAR10_DVS, NCALTECH101, published, split_recordings
+from st_utils.errors import UserError
+
+Split = tuple[list[Recording], list[Recording]]
+
+DIGITS = tuple(str(digit) for digit in range(10))
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+GESTURES = (
+    "hand clapping", "right hand wave", "left hand wave", "right arm clockwise", "right arm counter-clockwise",
+    "left arm clockwise", "left arm counter-clockwise", "arm roll", "air drums", "air guitar", "other gestures",
+)  # fmt: skip
+
+
+def read_recording(
+    recording: Recording, sensor: tuple[int, int] | None, read: Callable[..., Events] = read_events
+) -> Events:
+    """The events of one sample, moved by its shift; what then is outside of the sensor is dropped."""
+    events = read(recording.path, None if any(recording.shift) else sensor)
+    if any(recording.shift):
+        columns, rows = recording.shift
+        events = replace(events, x=events.x + columns, y=events.y + rows)
+        width, height = sensor
+        events = events[(events.x >= 0) & (events.x < width) & (events.y >= 0) & (events.y < height)]
+    return recording.cut(events)
+
+
+def frame_data(
+    name: str,
+    split: Split,
+    class_names: Sequence[str],
+    framing: Framing,
+    data_dir: str,
+    cache_dir: str | None,
+    read: Callable[[Recording], Events] | None = None,
+) -> FrameData:
+    """The data set of two lists of recordings, which share none; `read` where a sample wants more than reading."""
+    for part, recordings in zip(("training", "test"), split, strict=True):
+        if not recordings:
+            raise UserError(f"{name}: {data_dir} has no {part} recordings: add some, or choose another split")
+    train, test = split
+    assert not {r.place for r in train} & {r.place for r in test}, f"{name}: train and test share a recording"
+    if read is None:
+        last_file = lru_cache(maxsize=1)(read_events)  # the parts of a file come one after the other
+        read = partial(read_recording, sensor=framing.sensor, read=last_file)
+    folder, channels = writable_cache(cache_dir, data_dir), framing.channels
+    train, test = (
+        cached_frames(f"{name}-{part}", recordings, read, framing, folder)
+        for part, recordings in (("train", train), ("test", test))
+    )
+    return FrameData(
+        name,
+        train,
+        test,
+        num_classes=len(class_names),
+        in_channels=channels,
+        img_size=framing.size,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+        class_names=tuple(class_names),
+        step=framing.step,
+    )
+
+
+@register.dataset(
+    "nmnist", aliases=("NMNIST", "n_mnist", "N_MNIST"), source="Orchard et al., Frontiers in Neuroscience 9:437, 2015"
+)
+def nmnist(
+    data_dir: str = "data",
+    download: bool = False,
+    cache_dir: str | None = None,
+    step: int = 4,
+    event_size: int = 34,
+    integration: Integration = "count",
+    resize: Resize = "coordinates",
+) -> FrameData:
+    """N-MNIST: MNIST seen by a moving event camera, 34x34, three saccades, 60,000 + 10,000; or a part of it."""
+
+    def read() -> Split:
+        root = find_root(
+            "nmnist",
+            data_dir,
+            ("NMNIST", "nmnist", "N-MNIST", "DVS/NMNIST", "DVS/NMNIST/NMNIST"),
+            lambda place: bool(subfolder(place, "Train", "train")),
+            "Train/<digit>/*.bin",
+        )
+        test = subfolder(root, "Test", "test") or root / "Test"
+        return by_class(subfolder(root, "Train", "train"), numbered(10), (".bin",)), by_class(
+            test, numbered(10), (".bin",)
+        )
+
+    split = fetched(read, "NMNIST", data_dir, download)
+    framing = Framing(step, event_size, (34, 34), integration, resize)
+    return frame_data("nmnist", split, DIGITS, framing, data_dir, cache_dir)
+
+
+def upright(events: Events) -> Events:
+    """jAER's raw addresses of CIFAR10-DVS turned by 180 degrees, with ON as 1, as SpikingJelly reads them."""
+    return replace(events, x=127 - events.x, y=127 - events.y, p=1 - events.p)
+
+
+@register.dataset(
+    "dvsc10",
+    aliases=("cifar10dvs", "CIFAR10DVS", "cifar10_dvs", "dvs_cifar10", "DVS_CIFAR10", "dvscifar10"),
+    source="Li et al., Frontiers in Neuroscience 11:309, 2017",
+)
+def dvsc10(
+    data_dir: str = "data",
+    download: bool = False,
+    cache_dir: str | None = None,
+    step: int = 4,
+    event_size: int = 128,
+    integration: Integration = "count",
+    resize: Resize = "coordinates",
+    split: str = "braincog",
+) -> FrameData:
+    """CIFAR10-DVS: 10,000 moved CIFAR-10 images, 128x128; split=braincog, spikingjelly, sdt or tebn."""
+    suffixes = (".aedat4", ".aedat", ".npz")
+
+    def read() -> list[Recording]:
+        root = find_root(
+            "dvsc10",
+            data_dir,
+            ("CIFAR10DVS", "dvsc10", "cifar10dvs", "DVS/DVS_Cifar10/CIFAR10DVS", "extract", "events_np"),
+            lambda place: any((place / name).is_dir() for name in CIFAR10),
+            f"<class>/*{{{','.join(suffixes)}}} with classes such as airplane/",
+        )
+        return by_class(root, {name: i for i, name in enumerate(CIFAR10)}, suffixes)
+
+    recordings = fetched(read, "CIFAR10DVS", data_dir, download, splits=False)
+    framing = Framing(step, event_size, (128, 128), integration, resize)
+
+    def events(recording: Recording) -> Events:
+        found = read_recording(recording, framing.sensor)
+        return upright(found) if recording.path.suffix == ".aedat" else found
+
+    both = split_recordings("dvsc10", split, CIFAR10_DVS, recordings, CIFAR10)
+    return frame_data("dvsc10", both, CIFAR10, framing, data_dir, cache_dir, events)
+
+
+@register.dataset(
+    "ncaltech101",
+    aliases=("NCALTECH101", "n_caltech101", "N_Caltech101", "ncaltech", "caltech101dvs"),
+    source="Orchard et al., Frontiers in Neuroscience 9:437, 2015",
+)
+def ncaltech101(
+    data_dir: str = "data",
+    download: bool = False,
+    cache_dir: str | None = None,
+    step: int = 4,
+    event_size: int = 128,
+    integration: Integration = "count",
+    resize: Resize = "coordinates",
+    split: str = "braincog",
+) -> FrameData:
+    """N-Caltech101: 8,709 images of 101 classes, background among them; split=braincog, spikingjelly or statten."""
+    names = caltech_classes()
+
+    def read() -> list[Recording]:
+        root = find_root(
+            "ncaltech101",
+            data_dir,
+            (
+                "Caltech101",
+                "NCALTECH101/Caltech101",
+                "ncaltech101/Caltech101",
+                "DVS/NCALTECH101/Caltech101",
+            ),
+            lambda place: any((place / name).is_dir() for name in names),
+            "<class>/image_*.bin with classes such as accordion/",
+        )
+        return by_class(root, {name: i for i, name in enumerate(names)}, (".bin",))
+
+    recordings = fetched(read, "NCALTECH101", data_dir, download, splits=False)
+    both = split_recordings("ncaltech101", split, NCALTECH101, recordings, names)
+    framing = Framing(step, event_size, (240, 180), integration, resize)
+    return frame_data("ncaltech101", both, names, framing, data_dir, cache_dir)
+
+
+def caltech_classes() -> tuple[str, ...]:
+    """The 101 folders' names, sorted as text; the label is the place among them."""
+    return tuple(published("ncaltech101")["counts"])

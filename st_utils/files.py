@@ -1,0 +1,53 @@
+"""Writing files whole or not at all, and what is said where the system refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from st_utils.errors import UserError
+
+
+def write_atomic(path, chunks, before=None):
+    """Make `path` the file of these chunks of bytes: a reader sees the old file or the new one, never a part.
+
+    `before` is called when the new file is complete on disk and not yet in place. On any failure the old file
+    stays as it was; the system's refusals become a UserError that names the path.
+    """
+    path = Path(path)
+    spare = spare_name(path)
+    try:
+        file = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            for chunk in chunks:
+                rest = memoryview(chunk)
+                while len(rest):  # one os.write may take only the first part
+                    rest = rest[os.write(file, rest) :]
+            os.fsync(file)
+        finally:
+            os.close(file)
+        if before is not None:
+            before()
+        os.replace(spare, path)
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        with contextlib.suppress(OSError):  # some network file systems refuse; the file is in place
+            os.fsync(parent)
+        os.close(parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(spare)
+        if isinstance(error, OSError):
+            raise refusal(path, error) from error
+        raise
+
+
+def spare_name(path):
+    """A fresh hidden name beside `path`; not from `random`, whose state belongs to the run."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def refusal(path, error):
+    """The UserError for an OSError met while writing `path`."""
+    return UserError(f"cannot write {path}: {error.strerror or error}; make room or choose another --output")

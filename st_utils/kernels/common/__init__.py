@@ -1,0 +1,1 @@
+"""What all kernels share: compiler, dispatch, memory layout, the neuron in C++."""

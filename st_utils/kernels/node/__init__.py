@@ -1,0 +1,1 @@
+"""Integrate-and-fire neurons over all time steps."""

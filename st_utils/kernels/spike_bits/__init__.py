@@ -1,0 +1,1 @@
+"""Spikes kept as bits for the backward pass."""

@@ -1,0 +1,31 @@
+"""Layers that parts share, over `[T, B, C, H, W]`."""
+
+from st_utils.kernels.spike_conv.op import Conv2d
+from st_utils.layer.block import Block, Residual, Shortcut
+from st_utils.layer.conv_norm import ConvNorm, ConvNormNode, NodeConvNorm, NormNode
+from st_utils.layer.drop_path import DropPath
+from st_utils.layer.fold_norms import fold_norms
+from st_utils.layer.init import init_kaiming_normal, init_trunc_normal
+from st_utils.layer.norm_then_fire import norm_then_fire
+from st_utils.layer.over_time import OverTime, over_time
+from st_utils.layer.pool import halve, max_3x3
+
+__all__ = [
+    "Block",
+    "Conv2d",
+    "ConvNorm",
+    "ConvNormNode",
+    "DropPath",
+    "NodeConvNorm",
+    "NormNode",
+    "OverTime",
+    "Residual",
+    "Shortcut",
+    "fold_norms",
+    "halve",
+    "init_kaiming_normal",
+    "init_trunc_normal",
+    "max_3x3",
+    "norm_then_fire",
+    "over_time",
+]  # fmt: skip

@@ -1,0 +1,46 @@
+"""The C library's allocator: what it keeps, told by the pages that the system must map again."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from st_utils.kernels.common import allocator
+
+FAULTS = """
+import resource, sys
+import torch
+from st_utils.kernels.common.allocator import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+def step():
+    for mib in (3, 40, 100):
+        torch.ones(mib << 18)
+for _ in range(3):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how: str) -> int:
+    done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_blocks_are_used_again():
+    assert faults("keep") * 20 < faults("leave")
+
+
+@pytest.mark.parametrize(("system", "libc"), [("Linux", ""), ("Darwin", ""), ("Windows", "")])
+def test_other_c_libraries_are_left_alone(monkeypatch, system, libc):
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(platform, "libc_ver", lambda: (libc, ""))
+    monkeypatch.setattr(allocator.ctypes, "CDLL", None)
+    assert allocator.keep_freed_memory() is False

@@ -1,0 +1,243 @@
+"""Convolution by additions against torch's, in float64 or on whole numbers, where both are exact."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import zoo
+from st_utils.kernels.common.compiler import library
+from st_utils.kernels.spike_conv import op as sparse_conv
+from st_utils.kernels.spike_conv.op import Conv2d
+
+pytestmark = pytest.mark.skipif(library("spike_conv/cpu") is None, reason="needs a C++ compiler")
+USUAL = sparse_conv.DENSEST
+KERNELS = [(1, 1), (3, 3), (5, 5), (1, 3), (3, 1)]
+
+
+@pytest.fixture(autouse=True)
+def always(monkeypatch):
+    """By additions, however few the numbers and however dense."""
+    monkeypatch.setattr(sparse_conv, "LEAST", 0)
+    monkeypatch.setattr(sparse_conv, "DENSEST", (1.0, 1.0))
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The names of the kernels that run."""
+    found, names = sparse_conv._library(), []
+
+    class Spy:
+        def __getattr__(self, name):
+            names.append(name)
+            return getattr(found, name)
+
+    monkeypatch.setattr(sparse_conv, "_library", Spy)
+    return names
+
+
+def whole(shape, low, high, density=1.0):
+    """Whole numbers as float32, the given part of them not zeroed."""
+    kept = torch.rand(shape) < density
+    return torch.randint(low, high + 1, shape).float() * kept
+
+
+def channels_last(x):
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def pair(in_channels, out_channels, kernel, bias=True):
+    """The same convolution with whole weights, by additions and torch's."""
+    padding = tuple((k - 1) // 2 for k in kernel)
+    convs = [kind(in_channels, out_channels, kernel, padding=padding, bias=bias) for kind in (Conv2d, nn.Conv2d)]
+    with torch.no_grad():
+        for mine, theirs in zip(*(conv.parameters() for conv in convs), strict=True):
+            mine.copy_(whole(mine.shape, -3, 3))
+            theirs.copy_(mine)
+    return convs
+
+
+def step(conv, x, grad):
+    """Output and gradients of input and parameters."""
+    x = x.clone().requires_grad_()
+    y = conv(x)
+    return y, *torch.autograd.grad(y, (x, *conv.parameters()), grad)
+
+
+# Sizes around every border: of lanes and strips (of 4 to 8 vectors), of panels, of the lists' eights.
+@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+@pytest.mark.parametrize(
+    ("shape", "out"),
+    [
+        ((2, 1, 1, 1), 1),
+        ((3, 7, 5, 6), 13),
+        ((2, 8, 4, 4), 64),
+        ((5, 33, 9, 3), 96),
+        ((40, 48, 8, 8), 129),
+        ((2, 5, 70, 61), 33),
+        ((1, 3, 3, 400), 20),
+        ((1, 300, 6, 7), 100),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("values", [(1, 1), (-2, 5)], ids=["spikes", "numbers"])
+def test_whole_numbers_are_exact(calls, kernel, shape, out, values):
+    torch.manual_seed(0)
+    mine, theirs = pair(shape[1], out, kernel, bias=shape[0] % 2 == 0)
+    x = channels_last(whole(shape, *values, density=0.3))
+    grad = channels_last(whole((shape[0], out, *shape[2:]), -4, 4))
+    for got, expected in zip(step(mine, x, grad), step(theirs, x, grad), strict=True):
+        assert torch.equal(got, expected)
+    assert calls == ["zoo_sparse_forward", "zoo_sparse_weight"]
+
+
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.4, 1.0])
+def test_real_numbers_are_within_rounding_of_float64(calls, density):
+    torch.manual_seed(0)
+    conv = Conv2d(70, 50, 3, padding=1)
+    x = channels_last(torch.randn(8, 70, 10, 11) * (torch.rand(8, 70, 10, 11) < density))
+    grad = channels_last(torch.randn(8, 50, 10, 11))
+    got = step(conv, x, grad)
+    exact = step(conv.double(), x.double(), grad.double())
+    for mine, theirs in zip(got, exact, strict=True):
+        largest = max(1.0, theirs.detach().abs().max().item())
+        assert torch.allclose(mine.double(), theirs, rtol=1e-5, atol=2e-5 * largest)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("weight_last", [False, True])
+def test_any_order_of_the_weight_and_of_the_gradient(weight_last):
+    torch.manual_seed(0)
+    mine, theirs = pair(20, 40, (3, 3))
+    if weight_last:
+        mine.to(memory_format=torch.channels_last)
+    x, grad = channels_last(whole((4, 20, 6, 6), 0, 1)), whole((4, 40, 6, 6), -4, 4)
+    for given in (grad, channels_last(grad), grad[:1].expand(4, -1, -1, -1)):
+        for got, expected in zip(step(mine, x, given), step(theirs, x, given), strict=True):
+            assert torch.equal(got, expected)
+    assert step(mine, x, grad)[2].stride() == mine.weight.stride()
+
+
+def test_the_same_bits_whatever_the_threads():
+    torch.manual_seed(0)
+    conv = Conv2d(48, 96, 3, padding=1)
+    x, grad = channels_last(whole((9, 48, 12, 12), 0, 3, 0.3)), channels_last(torch.randn(9, 96, 12, 12))
+    results, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            y, _, *grads = step(conv, x, grad)
+            results.append((y, grads[0]))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+OTHERS = {
+    "as written": (nn.Conv2d(16, 16, 3, padding=1), lambda x: x.contiguous()),
+    "float64": (nn.Conv2d(16, 16, 3, padding=1).double(), lambda x: x.double()),
+    "stride": (nn.Conv2d(16, 16, 3, 2, 1), channels_last),
+    "dilation": (nn.Conv2d(16, 16, 3, padding=2, dilation=2), channels_last),
+    "groups": (nn.Conv2d(16, 16, 3, padding=1, groups=4), channels_last),
+    "no padding": (nn.Conv2d(16, 16, 3), channels_last),
+    "even kernel": (nn.Conv2d(16, 16, 2, padding=1), channels_last),
+    "reflected": (nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect"), channels_last),
+    "same": (nn.Conv2d(16, 16, 3, padding="same"), channels_last),
+    "one image": (nn.Conv2d(16, 16, 3, padding=1), lambda x: x[0]),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_what_it_does_not_do_is_torchs(calls, case):
+    torch.manual_seed(0)
+    theirs, order = OTHERS[case]
+    kept = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+    mine = Conv2d(*(getattr(theirs, name) for name in kept), padding_mode=theirs.padding_mode)
+    mine.to(theirs.weight.dtype).load_state_dict(theirs.state_dict())
+    x = order(whole((2, 16, 8, 8), 0, 1, 0.2))
+    assert torch.equal(mine(x), theirs(x))
+    assert not calls
+
+
+def test_autocast_is_torchs(calls):
+    conv = Conv2d(16, 16, 3, padding=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert conv(channels_last(whole((2, 16, 8, 8), 0, 1))).dtype == torch.bfloat16
+    assert not calls
+
+
+@pytest.mark.parametrize(("density", "expected"), [(0.1, 2), (0.37, 1), (0.9, 0)])
+def test_dense_inputs_take_torchs_products(calls, monkeypatch, density, expected):
+    monkeypatch.setattr(sparse_conv, "DENSEST", USUAL)
+    torch.manual_seed(0)
+    mine, theirs = pair(64, 32, (3, 3))
+    x, grad = channels_last(whole((8, 64, 16, 16), 1, 1, density)), channels_last(whole((8, 32, 16, 16), -4, 4))
+    for got, wanted in zip(step(mine, x, grad), step(theirs, x, grad), strict=True):
+        assert torch.equal(got, wanted)
+    assert len(calls) == expected
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3)], ids=str)
+def test_second_derivatives(kernel):
+    torch.manual_seed(0)
+    results = []
+    x0, grad = channels_last(whole((2, 8, 5, 5), 0, 2)), whole((2, 12, 5, 5), -2, 2)
+    for conv in pair(8, 12, kernel):
+        x = x0.clone().requires_grad_()
+        first = torch.autograd.grad((conv(x) * grad).pow(2).sum(), (x, conv.weight), create_graph=True)
+        norm = sum(g.pow(2).sum() for g in first)
+        results.append(torch.autograd.grad(norm, (x, conv.weight, conv.bias)))
+    for got, expected in zip(*results, strict=True):
+        assert torch.allclose(got, expected, rtol=1e-5)
+
+
+def test_torch_func_takes_torchs(calls):
+    torch.manual_seed(0)
+    mine, theirs = pair(8, 12, (3, 3))
+    x = channels_last(whole((2, 8, 5, 5), 0, 2))
+    results = [torch.func.jacrev(lambda x, conv=conv: conv(x).sum((2, 3)))(x) for conv in (mine, theirs)]
+    assert torch.equal(*results)
+    assert not calls
+
+
+def test_the_operators_keep_what_torch_asks_of_them():
+    torch.manual_seed(0)
+    x, weight = channels_last(whole((2, 8, 5, 5), 0, 1)), torch.randn(12, 8, 3, 3)
+    leaves = x.clone().requires_grad_(), weight.requires_grad_(), torch.randn(12, requires_grad=True)
+    torch.library.opcheck(torch.ops.zoo.sparse_conv.default, leaves)
+    grad = channels_last(torch.randn(2, 12, 5, 5)).requires_grad_()
+    torch.library.opcheck(torch.ops.zoo.sparse_conv_weight.default, (grad, *leaves[:2]))
+
+
+def test_compiled_without_a_break_and_for_any_batch(calls):
+    torch.manual_seed(0)
+    mine, theirs = pair(16, 32, (3, 3))
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(mine, backend=counter, fullgraph=True, dynamic=True)
+    for batch in (4, 3, 7):
+        x, grad = channels_last(whole((batch, 16, 6, 6), 0, 1, 0.3)), channels_last(whole((batch, 32, 6, 6), -4, 4))
+        x = x.requires_grad_()
+        got = torch.autograd.grad(compiled(x), (x, mine.weight), grad)
+        expected = torch.autograd.grad(theirs(x), (x, theirs.weight), grad)
+        assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+    assert counter.frame_count == 1
+    assert len(calls) == 6
+
+
+@pytest.mark.parametrize("spec", ["spikformer(embed_dim=64, depth=2, num_heads=4)", "sew_resnet18(width=16)"])
+def test_every_convolution_of_a_training_step(calls, spec):
+    """What goes into each convolution of a model, and what comes out, against float64."""
+    torch.manual_seed(0)
+    model = zoo.create_model(spec, img_size=16)
+    seen = []
+    for conv in model.modules():
+        if isinstance(conv, Conv2d):
+            conv.register_forward_hook(lambda conv, given, y: seen.append((conv, given[0].detach(), y.detach())))
+    F.cross_entropy(model(torch.rand(4, 3, 16, 16)), torch.tensor([1, 2, 3, 4])).backward()
+    assert len(calls) > len(seen) > 10
+    for conv, x, y in seen:
+        bias = None if conv.bias is None else conv.bias.double()
+        exact = F.conv2d(x.double(), conv.weight.double(), bias, conv.stride, conv.padding)
+        assert torch.allclose(y.double(), exact, rtol=1e-5, atol=1e-5)
+        assert conv.weight.grad.isfinite().all()
