@@ -1,11 +1,14 @@
 """Names to parts: the catalogue, the spec language and plug-in loading.
 
-    from registry import register, create, names, parse, SpecError
+    from registry import create, register
+    from torch import nn
 
     @register.attention("mine", source="where it was published")
-    class Mine(nn.Module): ...
+    class Mine(nn.Module):
+        def __init__(self, dim: int, k: int = 1):
+            super().__init__()
 
-    create("attention", "mine(k=3)", dim=64)
+    create("attention", "mine(k=3)", dim=64).spec  # -> 'mine(dim=64, k=3)'
 
 This package imports nothing of the project, nor torch. `import zoo` registers the project's own parts.
 """

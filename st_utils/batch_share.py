@@ -1,7 +1,18 @@
-"""Random numbers that belong to a batch's samples: the same ones however the batch is shared out.
+"""Random numbers per image that do not depend on how a batch is split over processes and micro-batches.
 
-A step's batch may be shared among processes and micro-batches, whose generators all begin the step alike. What is
-drawn here is then drawn for the whole batch, and each share takes what belongs to its samples.
+Example:
+    import torch
+    from st_utils.batch_share import micro_batch, rand_per_image
+
+    _ = torch.manual_seed(0)
+    whole = rand_per_image((4, 1), axis=0, device="cpu")
+    _ = torch.manual_seed(0)
+    with micro_batch(torch.tensor([1, 2]), count=4):
+        part = rand_per_image((2, 1), axis=0, device="cpu")
+    torch.equal(part, whole[1:3])  # -> True
+
+The processes' generators start a training step in the same state. Numbers are drawn for the whole batch everywhere, and
+each micro-batch takes those of its own images: a run on two processes, or with accumulation, drops the same paths.
 """
 
 from __future__ import annotations
@@ -17,10 +28,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Share:
-    """What one of `world` processes takes of every batch: `parts` micro-batches, of `world * parts` that there are.
+    """The share of every batch that one process trains on: `parts` of the `world * parts` micro-batches.
 
-    The first and the last sample of a batch go to the same micro-batch, the second and the last but one, and so on:
-    these are the pairs that timm's Mixup mixes.
+    Samples i and count - 1 - i go to the same micro-batch: timm's Mixup mixes these pairs.
+
+    Attributes:
+        rank: this process, from 0.
+        world: number of processes.
+        parts: micro-batches per process and step.
     """
 
     rank: int = 0
@@ -28,7 +43,7 @@ class Share:
     parts: int = 1
 
     def positions(self, count: int) -> list[np.ndarray]:
-        """The places in a batch of `count` samples of each of this process's micro-batches."""
+        """For each of this process's micro-batches, the positions of its samples in a batch of `count`, sorted."""
         paired = np.empty(count, dtype=np.int64)
         paired[0::2] = np.arange((count + 1) // 2)
         paired[1::2] = np.arange(count - 1, (count + 1) // 2 - 1, -1)
@@ -41,7 +56,11 @@ _share: tuple[Tensor, int] | None = None
 
 @contextmanager
 def micro_batch(positions: Tensor, count: int) -> Iterator[None]:
-    """Inside, models see the samples at these positions (on the models' device) of a batch of `count`."""
+    """Context in which models see the samples at `positions` of a batch of `count` samples.
+
+    Args:
+        positions: int64 `[n]`, on the models' device.
+    """
     global _share
     before, _share = _share, (positions, count) if len(positions) < count else None
     try:
@@ -51,7 +70,10 @@ def micro_batch(positions: Tensor, count: int) -> Iterator[None]:
 
 
 def rand_per_image(shape: tuple[int, ...], axis: int, device: torch.device) -> Tensor:
-    """Uniform numbers of this shape, whose `axis` is the samples'."""
+    """Uniform random numbers from 0 to 1 of this shape, of which `axis` counts the samples.
+
+    Inside `micro_batch` they are those that the whole batch would have at the samples' positions.
+    """
     if _share is None:
         return torch.rand(shape, device=device)
     positions, count = _share

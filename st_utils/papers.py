@@ -1,4 +1,7 @@
-"""The `source` of parts that come from one paper: its authors, year, identifier and repository."""
+"""The `source` texts of papers from which several parts come: authors, year, identifier, repository.
+
+`@register.attention("semm", source=SEMM)`: `--list` shows it, and `--cite` finds the paper's BibTeX by it.
+"""
 
 DTA_SNN = "Kim et al. 2025 (DTA-SNN), arXiv:2503.10052; MnJnKIM/DTA-SNN"
 SEMM = "Zhou et al. 2024 (Spiking Transformer with Experts Mixture), NeurIPS 2024, openreview WcIeEtY3AG"

@@ -1,4 +1,11 @@
-"""Dual spike self-attention: a map between patches and tokens, and no keys and values of its own."""
+"""Dual spike self-attention of SpikingResformer: two patch embeddings of the input in place of q, k and v.
+
+Example:
+    import zoo
+    from registry import create
+
+    create("attention", "dssa(patch=2)", dim=64, num_heads=8, step=4).spec  # -> 'dssa(dim=64, patch=2)'
+"""
 
 from __future__ import annotations
 
@@ -13,23 +20,31 @@ from st_utils.layer import ConvNorm, over_time
 from st_utils.node.base import build_node
 from st_utils.papers import SPIKINGRESFORMER
 
-MOMENTUM = 0.999  # of the firing rates that are remembered
+MOMENTUM = 0.999  # of the running firing rates
 
 
 @register.attention("dssa", source=f"{SPIKINGRESFORMER}; Fancyssc/SpikingTransformerBenchmark")
 class DSSA(nn.Module):
-    """Dual spike self-attention: neuron(c2 Y2 neuron(c1 Y1' X)) with Y1, Y2 a strided convolution of the spikes X.
+    """Dual spike self-attention: a map of spikes between patches and tokens, without separate q, k and v.
 
-    `[T, B, D, H, W]` -> the same, without the neuron of the block around it. A head has d channels of X over N
-    tokens and of Y1, Y2 over P patches of `patch` x `patch` tokens; the map between is `[P, N]`, of spikes. The
-    scales keep the variance: c1 = 1 / sqrt(f_x d) and c2 = 1 / sqrt(f_a P), with f the heads' firing rates of X and of
-    the map, running means of what training saw. A rate that is not known yet, or is 0, counts as 1 (the authors'
-    code divides by zero there: in evaluation before training, and for a head that is silent).
+        A = neuron(c1 Y1^T X)                        [P, N] per head and step, the attention map
+        output = norm(conv 1 x 1(neuron(c2 Y2 A)))   [T, B, D, H, W], as the input
+
+    X are the input's spikes, `[d, N]` per head with N = H W tokens. Y1 and Y2, `[d, P]` per head, come from one
+    convolution of X with kernel and stride `patch`, and a norm: P = (H // patch) (W // patch) patches.
+
+    The scales keep the variance: c1 = 1 / sqrt(f_X d) and c2 = 1 / sqrt(f_A P), where f_X and f_A are the firing rates
+    of X and A per head, running means over training with momentum 0.999. A rate that is 0 counts as 1: before
+    training, and for a silent head. (The authors' code divides by zero there.)
 
     Args:
-        patch: tokens along a side of a patch; those that fill none are left out of Y1 and Y2. none is 1, or in
-            `spikingresformer` its stage's.
-        legacy_length: stands for P; the STEP benchmark has 3136, an image of 224 pixels, whatever the image.
+        patch: side of a patch in tokens; rows and columns that fill no patch are left out of Y1 and Y2. `none` is 1,
+            or in `spikingresformer` the patch of the stage.
+        legacy_length: number that replaces P in c2. The STEP benchmark has 3136, the P of a 224 x 224 image, for
+            images of every size.
+
+    Raises:
+        UserError: `dim` is not a multiple of `num_heads`; `patch` is less than 1 or larger than the token grid.
     """
 
     rate_x: Tensor
@@ -65,14 +80,15 @@ class DSSA(nn.Module):
         if min(height, width) < self.patch:
             raise UserError(f"dssa: a grid of {height} x {width} tokens has no patch of {self.patch} x {self.patch}")
         heads = {"h": self.num_heads}
-        y1, y2 = rearrange(over_time(self.duals, x), "T B (h y d) H W -> y T B h d (H W)", y=2, **heads)
-        x = rearrange(x, "T B (h d) H W -> T B h d (H W)", **heads)
-        attn = self.attn_node(y1.transpose(-1, -2) @ x * self.scale("rate_x", x, x.shape[3]))
-        mixed = y2 @ attn * self.scale("rate_attn", attn, self.legacy_length or y2.shape[-1])
+        duals = over_time(self.duals, x)  # [T, B, h 2 d, H / patch, W / patch]
+        y1, y2 = rearrange(duals, "T B (h y d) H W -> y T B h d (H W)", y=2, **heads)  # [T, B, h, d, P] each
+        x = rearrange(x, "T B (h d) H W -> T B h d (H W)", **heads)  # [T, B, h, d, N]
+        attn = self.attn_node(y1.transpose(-1, -2) @ x * self.scale("rate_x", x, x.shape[3]))  # [T, B, h, P, N]
+        mixed = y2 @ attn * self.scale("rate_attn", attn, self.legacy_length or y2.shape[-1])  # [T, B, h, d, N]
         return self.proj(self.out_node(rearrange(mixed, "T B h d (H W) -> T B (h d) H W", H=height)))
 
     def scale(self, name: str, spikes: Tensor, terms: int) -> Tensor:
-        """1 / sqrt(firing rate * terms), `[1, 1, h, 1, 1]`; in training the rate is updated first."""
+        """1 / sqrt(firing rate * terms), `[1, 1, h, 1, 1]`; in training the running rate is updated first."""
         rate = getattr(self, name)
         if self.training:
             batch = spikes.detach().abs().mean((0, 1, 3, 4), keepdim=True, dtype=rate.dtype)

@@ -1,4 +1,12 @@
-"""The dual temporal-channel attention of DTA-SNN and its two halves, for any number of steps and channels."""
+"""The dual temporal-channel attention of DTA-SNN, and its two halves T-XA and T-NA as attentions of their own.
+
+Example:
+    import zoo
+    from registry import create
+
+    create("attention", "dta", dim=64, step=4)
+    create("attention", "txa(step_kernel=3)", dim=64, step=4).spec  # -> 'txa(dim=64, step_kernel=3)'
+"""
 
 from __future__ import annotations
 
@@ -17,14 +25,19 @@ from st_utils.papers import DTA_SNN
 
 @register.attention("txa", source=DTA_SNN)
 class TXA(nn.Module):
-    """Temporal-channel cross attention: (x + a m_t) (x + c m_c), maps of steps and channels added to x and multiplied.
+    """Temporal-channel cross attention: (x + a map that mixes time steps) * (x + a map that mixes channels).
 
-    `[T, B, D, H, W]` -> the same. With p the mean of x over pixels, m_t = sigmoid(convolution of p along channels,
-    steps mixed) and m_c = sigmoid(convolution of p along steps, channels mixed); a and c are learned numbers.
+        (x + a m_t) * (x + c m_c)    [T, B, D, H, W], as x; the scalars a and c are learned
+        p = mean of x over pixels    [T, B, D]
+        m_t = sigmoid(conv(p))       along channels, the time steps being the convolution's channels
+        m_c = sigmoid(conv(p))       along time steps, the channels being the convolution's channels
 
     Args:
-        channel_kernel: of the first convolution, in channels.
-        step_kernel: of the second, in steps: 6 sees 2 steps before and 3 after, as in the authors' code.
+        channel_kernel: kernel size of m_t's convolution.
+        step_kernel: kernel size of m_c's convolution; 6, as in the authors' code, sees 2 steps before and 3 after.
+
+    Raises:
+        UserError: a kernel size is less than 1.
     """
 
     def __init__(self, dim: int, step: int = 4, channel_kernel: int = 3, step_kernel: int = 6):
@@ -37,30 +50,36 @@ class TXA(nn.Module):
         self.channel_scale = nn.Parameter(torch.tensor(1.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = x.mean((-2, -1))
-        steps = _same(self.mix_steps, rearrange(pooled, "T B D -> B T D"))
-        channels = _same(self.mix_channels, rearrange(pooled, "T B D -> B D T"))
+        pooled = x.mean((-2, -1))  # [T, B, D]
+        steps = _conv_same(self.mix_steps, rearrange(pooled, "T B D -> B T D"))
+        channels = _conv_same(self.mix_channels, rearrange(pooled, "T B D -> B D T"))
         steps = self.step_scale * torch.sigmoid(rearrange(steps, "B T D -> T B D 1 1"))
         channels = self.channel_scale * torch.sigmoid(rearrange(channels, "B D T -> T B D 1 1"))
         return (x + steps) * (x + channels)
 
 
-def _same(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """The convolution with zeros at both ends, so that the length stays; one more after than before if uneven."""
+def _conv_same(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """Zero-padded convolution that keeps the length; an even kernel is padded by one more after than before."""
     before, after = (conv.kernel_size[0] - 1) // 2, conv.kernel_size[0] // 2
     return conv(F.pad(x, (before, after)))
 
 
 @register.attention("tna", source=DTA_SNN)
 class TNA(nn.Module):
-    """Temporal-channel non-identical attention: x + decode(G L u) of all steps' channels, u = gelu(encode(x)).
+    """Temporal-channel non-identical attention: a local and a global branch gate the channels of all time steps.
 
-    `[T, B, D, H, W]` -> the same. Encode and decode are 1 x 1 convolutions over the T D channels of all steps
-    together. L is local: depthwise 5 x 5, depthwise dilated by 3, 1 x 1; G global: the mean over pixels through a
-    bottleneck of about 16.
+        x + decode(G(u) * L(u) * u)    [T, B, D, H, W], as x
+        u = gelu(encode(x))            [B, T D, H, W]: time steps are channels
+
+    encode and decode are 1 x 1 convolutions. The local branch L is a depthwise 5 x 5, a depthwise dilated (dilation 3)
+    and a 1 x 1 convolution. The global branch G is the mean over pixels, a linear layer to about 16 channels (fewer
+    below T D = 64: a quarter), ReLU, and a linear layer back.
 
     Args:
-        kernel: how far L reaches: the dilated convolution has kernel // 3 taps, made odd; 7 gives one tap.
+        kernel: reach of L; the dilated convolution has kernel // 3 taps, or one less where that is even. 7 gives one.
+
+    Raises:
+        UserError: `kernel` is less than 3.
     """
 
     DILATION = 3
@@ -74,10 +93,10 @@ class TNA(nn.Module):
             raise UserError(f"tna: kernel must be at least {dilation}, not {kernel}")
         self.encode = Conv2d(width, width, 1)
         self.decode = Conv2d(width, width, 1)
-        reach = dilation * (taps - 1) // 2
+        padding = dilation * (taps - 1) // 2
         self.local = nn.Sequential(
             Conv2d(width, width, 2 * dilation - 1, padding=dilation - 1, groups=width),
-            Conv2d(width, width, taps, padding=reach, dilation=dilation, groups=width),
+            Conv2d(width, width, taps, padding=padding, dilation=dilation, groups=width),
             Conv2d(width, width, 1),
         )
         hidden = max(1, width // max(width // 16, 4))
@@ -86,22 +105,22 @@ class TNA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         u = F.gelu(self.encode(rearrange(x, "T B D H W -> B (T D) H W")))
-        overall = self.excite(F.relu(self.squeeze(u.mean((-2, -1)))))
+        overall = self.excite(F.relu(self.squeeze(u.mean((-2, -1)))))  # [B, T D]
         y = self.decode(overall[..., None, None] * self.local(u) * u)
         return x + rearrange(y, "B (T D) H W -> T B D H W", T=len(x))
 
 
 @register.attention("dta", source=DTA_SNN)
 class DTA(nn.Module):
-    """Dual temporal-channel attention: sigmoid(T-NA(u) T-XA(u)) times the spikes of u, u membrane input currents.
+    """Dual temporal-channel attention: sigmoid(T-NA(u) T-XA(u)) * neuron(u), u the input current.
 
-    `[T, B, D, H, W]` -> the same. In DTA-SNN u is what the stem's convolution and norm give, and the spikes are its
-    neuron's. A transformer's block gives one tensor, often spikes already, from which a neuron would not fire: there
-    a 1 x 1 convolution and norm first make u of it, as the projections of other attentions do.
+    `[T, B, D, H, W]` -> the same shape. In DTA-SNN u is the output of the stem's convolution and norm. A transformer
+    block often gives spikes, whose current of 1 does not reach a LIF's threshold: there u = norm(conv 1 x 1(x)), as
+    the projections of other attentions.
 
     Args:
-        project: put that convolution and norm before; false takes the tensor itself as u (DTA-SNN's stem).
-        kernel: of T-NA, see `tna`.
+        project: true computes u = norm(conv 1 x 1(x)); false takes u = x (DTA-SNN's stem).
+        kernel: reach of T-NA, see `tna`.
     """
 
     def __init__(self, dim: int, step: int = 4, node: str = "lif", project: bool = True, kernel: int = 7):
@@ -116,5 +135,5 @@ class DTA(nn.Module):
         return self.gate(u) * self.node(u)
 
     def gate(self, u: Tensor) -> Tensor:
-        """What the spikes are weighed with, 0 to 1."""
+        """The weights of the spikes, from 0 to 1, `[T, B, D, H, W]`."""
         return torch.sigmoid(self.tna(u) * self.txa(u))

@@ -1,4 +1,11 @@
-"""Spiking self-attention within windows of the token grid."""
+"""Local spiking self-attention of SGLFormer: `ssa` within windows of the token grid.
+
+Example:
+    import zoo
+    from registry import create
+
+    create("attention", "local_ssa(windows=4)", dim=64, num_heads=8, step=4).spec  # -> 'local_ssa(dim=64, windows=4)'
+"""
 
 from __future__ import annotations
 
@@ -13,24 +20,27 @@ from st_utils.errors import UserError
 from st_utils.layer import over_time
 from st_utils.papers import SGLFORMER
 
-# Where token (row, column) of window (i, j) lies on the grid of n x n windows: side by side, or strided.
+# legacy_strided -> how a grid of tokens splits into windows (i, j): contiguous, or every windows-th row and column
 WINDOWS = {False: "T B D (i H) (j W) -> T (B i j) D H W", True: "T B D (H i) (W j) -> T (B i j) D H W"}
 
 
 @register.attention("local_ssa", source=f"{SGLFORMER}; Fancyssc/SpikingTransformerBenchmark")
 class LocalSSA(SSA):
-    """`ssa` among the tokens of each of `windows` x `windows` windows, in every time step.
+    """Local spiking self-attention: `ssa` within each of windows x windows windows of the token grid.
 
-    A grid that does not divide is padded with zeros. windows=1 is `ssa` itself, global.
+    `[T, B, D, H, W]` -> the same shape. A grid that does not divide is zero-padded. `windows=1` is `ssa` itself.
 
     Args:
-        windows: windows along each side of the grid.
-        legacy_strided: the authors' windows hold every windows-th token of the rows and columns, whole images in
-            small, instead of neighbours.
-        legacy_shared_qkv: the benchmark computes k and v with the convolution, norm and neuron of q (its own for
-            them are never used); the neuron is not reset between, so that they differ by what its membrane kept.
-        legacy_reshape: the benchmark turns `[heads, N, d]` into an image by reshaping, without putting the heads'
-            channels first: heads, channels and tokens get mixed up.
+        windows: number of windows along each side of the grid.
+        legacy_strided: a window holds every windows-th token of the rows and columns, as in the authors' code, so
+            that it spans the whole image; false takes neighbouring tokens.
+        legacy_shared_qkv: k and v are computed by the convolution, norm and neuron of q, as in the STEP benchmark. The
+            neuron is not reset in between: q, k and v differ by the membrane potential that it starts from.
+        legacy_reshape: heads are merged by reshaping `[h, N, d]` without transposing first, as in the STEP benchmark:
+            heads, tokens and channels are mixed up.
+
+    Raises:
+        UserError: `windows` is less than 1.
     """
 
     def __init__(
@@ -49,7 +59,9 @@ class LocalSSA(SSA):
     ):
         if windows < 1:
             raise UserError(f"local_ssa: windows must be at least 1, not {windows}")
-        super().__init__(dim, num_heads, step, node, scale, qkv_bias, proj_bias=proj_bias)
+        super().__init__(
+            dim=dim, num_heads=num_heads, step=step, node=node, scale=scale, qkv_bias=qkv_bias, proj_bias=proj_bias
+        )
         self.windows, self.legacy_reshape = windows, legacy_reshape
         self.partition = WINDOWS[legacy_strided]
         self.legacy_shared_qkv = legacy_shared_qkv
@@ -60,21 +72,22 @@ class LocalSSA(SSA):
         height, width = x.shape[-2:]
         x = F.pad(x, (0, -width % self.windows, 0, -height % self.windows))
         grid = {"i": self.windows, "j": self.windows}
-        apart = rearrange(x, self.partition, **grid)
-        mixed = self.proj(self.attend(*self.qkv(apart)))
-        after, before = self.partition.split(" -> ")
-        return rearrange(mixed, f"{before} -> {after}", **grid)[..., :height, :width]
+        windows = rearrange(x, self.partition, **grid)  # [T, B i j, D, H / windows, W / windows]
+        mixed = self.proj(self.attend(*self.qkv(windows)))
+        whole, split = self.partition.split(" -> ")
+        return rearrange(mixed, f"{split} -> {whole}", **grid)[..., :height, :width]
 
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Spikes of queries, keys and values, `[T, B, D, H, W]` each."""
         if not self.legacy_shared_qkv:
             return self.q(x), self.k(x), self.v(x)
         u = over_time(self.q.conv, x)
-        thrice = torch.cat([over_time(self.q.norm, u) for _ in range(3)])  # its running statistics see all three
+        thrice = torch.cat([over_time(self.q.norm, u) for _ in range(3)])  # [3 T, B, D, H, W]; updates the norm 3 times
         return self.q.node(thrice).split(len(x))
 
     def merge_heads(self, x: Tensor, height: int, last: bool = False) -> Tensor:
         if not self.legacy_reshape:
             return super().merge_heads(x, height, last)
         time, batch, heads, tokens, width = x.shape
-        scrambled = x.reshape(time, batch, tokens, heads, width).transpose(3, 4)
-        return scrambled.reshape(time, batch, heads * width, height, -1)
+        scrambled = x.reshape(time, batch, tokens, heads, width).transpose(3, 4)  # [T, B, N, d, h]
+        return scrambled.reshape(time, batch, heads * width, height, -1)  # [T, B, D, H, W]

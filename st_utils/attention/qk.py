@@ -1,4 +1,11 @@
-"""The Q-K attentions of QKFormer: linear in tokens and channels, no value."""
+"""The Q-K attentions of QKFormer: a mask from Q on K, linear in tokens and in channels, no V.
+
+Example:
+    import zoo
+    from registry import create
+
+    create("attention", "qk_token(qkv_bias=true)", dim=64, step=4).spec  # -> 'qk_token(dim=64, qkv_bias=true)'
+"""
 
 from __future__ import annotations
 
@@ -13,9 +20,13 @@ QKFORMER = "Zhou et al. 2024 (QKFormer), arXiv:2403.16552; zhouchenlin2096/QKFor
 
 
 class QKAttention(nn.Module):
-    """proj(mask * K): spikes of Q, summed, tell through a neuron which spikes of K pass. `[T, B, D, H, W]` -> the same.
+    """proj(A * K) with the mask A = neuron(sum of Q over some axes): the base class of both Q-K attentions.
 
-    Without the neuron of the block around it. A subclass gives `count`, the sums of Q.
+    `[T, B, D, H, W]` -> the same shape. Q, K = neuron(norm(conv 1 x 1(x))), proj = norm(conv 1 x 1). A subclass gives
+    `count`, the sum.
+
+    Args:
+        masks: number of masks; mask m applies to channels m D / masks to (m + 1) D / masks - 1.
     """
 
     def __init__(self, dim: int, step: int, node: str, masks: int, attn_threshold: float, qkv_bias: bool):
@@ -27,20 +38,24 @@ class QKAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k = self.q(x), self.k(x)
-        mask = self.attn_node(self.count(q))
-        return self.proj((k.unflatten(2, (mask.shape[2], -1)) * mask.unsqueeze(3)).flatten(2, 3))
+        mask = self.attn_node(self.count(q))  # [T, B, masks, H or 1, W or 1]
+        k = k.unflatten(2, (mask.shape[2], -1))  # [T, B, masks, D / masks, H, W]
+        return self.proj((k * mask.unsqueeze(3)).flatten(2, 3))
 
     def count(self, q: Tensor) -> Tensor:
-        """Spikes `[T, B, D, H, W]` -> their number for each mask, `[T, B, masks, H or 1, W or 1]`."""
+        """Number of spikes of Q per mask, `[T, B, D, H, W]` -> `[T, B, masks, H or 1, W or 1]`."""
         raise NotImplementedError
 
 
 @register.attention("qk_token", source=QKFORMER)
 class QKToken(QKAttention):
-    """Q-K token attention: a token's K passes in a head where neuron(sum of the head's channels of Q) fires.
+    """Q-K token attention: A * K with one mask per head and token, A = neuron(sum of Q over the head's channels).
 
     Args:
-        attn_threshold: of the neuron after the sum. At 0.5 and tau 2, one spike of Q opens the mask at once.
+        attn_threshold: with 0.5 and tau = 2, one spike of Q fires the mask's neuron at once.
+
+    Raises:
+        UserError: `dim` is not a multiple of `num_heads`.
     """
 
     def __init__(
@@ -54,25 +69,24 @@ class QKToken(QKAttention):
     ):
         if num_heads < 1 or dim % num_heads:
             raise UserError(f"dim={dim} is not a multiple of num_heads={num_heads}")
-        super().__init__(dim, step, node, num_heads, attn_threshold, qkv_bias)
+        super().__init__(
+            dim=dim, step=step, node=node, masks=num_heads, attn_threshold=attn_threshold, qkv_bias=qkv_bias
+        )
         self.num_heads = num_heads
 
     def count(self, q: Tensor) -> Tensor:
-        return q.unflatten(2, (self.num_heads, -1)).sum(3)
+        return q.unflatten(2, (self.num_heads, -1)).sum(3)  # [T, B, h, H, W]
 
 
 @register.attention("qk_channel", source=QKFORMER)
 class QKChannel(QKAttention):
-    """Q-K channel attention: a channel's K passes, in all tokens, where neuron(sum of its Q over tokens) fires.
+    """Q-K channel attention: A * K with one mask per channel, A = neuron(sum of Q over tokens).
 
-    The paper's other form, of which the authors' code has none. Heads change nothing in it.
-
-    Args:
-        attn_threshold: of the neuron after the sum.
+    It is in the paper; the authors' code has `qk_token` alone. The number of heads changes nothing here.
     """
 
     def __init__(self, dim: int, step: int = 4, node: str = "lif", attn_threshold: float = 0.5, qkv_bias: bool = False):
-        super().__init__(dim, step, node, dim, attn_threshold, qkv_bias)
+        super().__init__(dim=dim, step=step, node=node, masks=dim, attn_threshold=attn_threshold, qkv_bias=qkv_bias)
 
     def count(self, q: Tensor) -> Tensor:
-        return q.sum((-2, -1), keepdim=True)
+        return q.sum((-2, -1), keepdim=True)  # [T, B, D, 1, 1]

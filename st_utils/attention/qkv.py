@@ -1,4 +1,15 @@
-"""What the attentions with queries, keys and values share."""
+"""The base class of the attentions with queries, keys and values. A subclass gives `mix`, the product of the three.
+
+Example:
+    import torch
+    from st_utils.attention.qkv import QKVAttention
+
+    class Mine(QKVAttention):
+        def mix(self, q, k, v, height):  # [T, B, h, N, d] each
+            return q * k + v
+
+    Mine(dim=64, num_heads=8, step=4, node="lif")(torch.zeros(4, 1, 64, 8, 8)).shape  # -> torch.Size([4, 1, 64, 8, 8])
+"""
 
 from __future__ import annotations
 
@@ -15,14 +26,20 @@ from st_utils.node.base import build_node
 
 
 class QKVAttention(nn.Module):
-    """Spiking q, k, v by 1 x 1 convolution, norm and neuron; a mix of them; a neuron; an output projection.
+    """proj(neuron(mix(Q, K, V))), each of Q, K, V = neuron(norm(conv 1 x 1(x))) and proj = norm(conv 1 x 1).
 
-    `[T, B, D, H, W]` -> the same, without the neuron of the block around it. A subclass gives `mix`.
+    `[T, B, D, H, W]` -> the same shape. A subclass gives `mix`.
 
     Args:
-        value_ratio: v has so many times the channels of q and k.
-        spiking_layer, output_layer: (channels in, channels out) -> the layer of q, k and v, which spikes, and that
-            of the output, which does not; where they are not those of the class's first line.
+        value_ratio: v has `value_ratio * dim` channels, q and k have `dim`.
+        spiking_layer: `spiking_layer(in_channels, out_channels)` builds the layers of q, k and v, which end with a
+            neuron; `None` is convolution 1 x 1, norm and neuron.
+        output_layer: `output_layer(in_channels, out_channels)` builds the output projection, which ends without a
+            neuron; `None` is convolution 1 x 1 and norm.
+        For the others see `st_utils/attention/__init__.py`.
+
+    Raises:
+        UserError: `dim` is not a multiple of `num_heads`, or `value_ratio` is less than 1.
     """
 
     def __init__(
@@ -56,28 +73,24 @@ class QKVAttention(nn.Module):
         return self.proj(self.attend(self.q(x), self.k(x), self.v(x)))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Spikes `[T, B, D, H, W]` from spikes of the same shape: mix, then the attention's own neuron."""
+        """neuron(mix(Q, K, V)), from spikes `[T, B, D, H, W]` each to spikes of v's shape."""
         height = q.shape[-2]
-        mixed = self.mix(*(self.split_heads(x) for x in (q, k, v)), height)
+        mixed = self.mix(*(self.split_heads(x) for x in (q, k, v)), height)  # [T, B, h, N, d]
         return self.attn_node(self.merge_heads(mixed, height, last=channels_last(q)))
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, height: int) -> Tensor:
-        """`[T, B, h, N, d]` three times (h heads, N tokens row by row of a grid of `height` rows) -> the same."""
+        """The attention's own product: `[T, B, h, N, d]` each -> the shape of v, `height` being the grid's rows."""
         raise NotImplementedError
 
     def split_heads(self, x: Tensor) -> Tensor:
+        """`[T, B, D, H, W]` -> `[T, B, h, N, d]`."""
         return rearrange(x, "T B (h d) H W -> T B h (H W) d", h=self.num_heads)
 
     def merge_heads(self, x: Tensor, height: int, last: bool = False) -> Tensor:
-        """`last`: the channels lie last in memory, as those of the tensors around it do."""
+        """`[T, B, h, N, d]` -> `[T, B, D, H, W]`, the inverse of `split_heads`.
+
+        With `last` the result is channels-last in memory: where the layers around it are, this saves them a copy.
+        """
         if last:
             return rearrange(x, "T B h (H W) d -> T B H W (h d)", H=height).movedim(-1, 2)
         return rearrange(x, "T B h (H W) d -> T B (h d) H W", H=height)
-
-
-def product(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """scale Q K' V in the cheaper order, `[T, B, h, N, d]` each -> the shape of v, which may be wider."""
-    (tokens, width), wide = q.shape[-2:], v.shape[-1]
-    if tokens * (width + wide) <= 2 * width * wide:  # products of (Q K') V and of Q (K' V), each over N
-        return (q @ k.transpose(-1, -2)) @ v * scale
-    return q @ (k.transpose(-1, -2) @ v) * scale

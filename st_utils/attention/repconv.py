@@ -1,4 +1,11 @@
-"""The re-parametrisable convolution of Meta-SpikeFormer's projections, and as a token mixer by itself."""
+"""The re-parameterisable convolution (RepConv) of Meta-SpikeFormer's projections, and as a token mixer by itself.
+
+Example:
+    import zoo
+    from registry import create
+
+    create("attention", "repconv(kernel=1)", dim=64).spec  # -> 'repconv(dim=64, kernel=1)'
+"""
 
 from __future__ import annotations
 
@@ -23,16 +30,29 @@ META = "Yao et al. 2024 (Meta-SpikeFormer), arXiv:2404.03663; BICLab/Spike-Drive
 class RepConv(nn.Module):
     """Linear layers that merge into one convolution for inference, `[T, B, C, H, W]` -> `[T, B, C', H, W]`.
 
-    1 x 1 convolution to `expansion` times the channels, norm, a border of the width that the depthwise
-    kernel x kernel convolution takes away, that convolution, 1 x 1 convolution, norm; with `outer_norm` a further
-    norm and with `node` a neuron. The border has the value that the first norm gives to zero, so that in
-    evaluation all is one zero-padded convolution. With kernel=1 there is neither border nor depthwise convolution.
+        convolution 1 x 1           C -> expansion * C channels
+        norm
+        padding, depthwise k x k    the padding's value is the norm of 0, not 0; both are absent for kernel=1
+        convolution 1 x 1           -> C' channels
+        norm
+        norm                        with outer_norm
+        neuron                      with node
 
-    `legacy_training` is the authors' form in training; evaluation is the same. They give the border the value for
-    the running statistics (those after the update with this batch) and let no gradient through it; here it follows
-    the batch's, as the pixels inside do. And where no spike at all comes in, as happens behind attention over few
-    tokens, each norm multiplies the gradient by up to 1 / sqrt(eps): 3e7 a projection, and float32 ends within a
-    few blocks. Here the norms of such an input pass it on as it is.
+    Padding with the norm of 0 makes the whole equal to one zero-padded k x k convolution in evaluation.
+
+    Args:
+        kernel: k, odd.
+        expansion: hidden channels per input channel.
+        legacy_training: train as the authors' code does; evaluation is the same. There (1) the padding has the norm
+            of 0 by the running statistics after this batch's update, without gradient; here it is by the batch's
+            statistics, as the pixels inside are. (2) An input without any spike, as attention over few tokens can
+            give, makes each norm multiply the gradient by up to 1 / sqrt(eps), 3e7 over the three norms of a
+            projection, and float32 overflows within a few blocks; here the gradient passes such norms unchanged.
+        outer_norm: add a norm at the end.
+        node: spec of a neuron at the end; `None` adds none.
+
+    Raises:
+        UserError: `kernel` is even or less than 1, or `expansion` leaves no hidden channel.
     """
 
     def __init__(
@@ -60,39 +80,43 @@ class RepConv(nn.Module):
         self.node = build_node(node, step, out_channels) if node is not None else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        calm = self.calmer(x)
-        u = calm(over_time(self.expand.conv, x))
+        guard = self.gradient_guard(x)
+        u = guard(over_time(self.expand.conv, x))
         y = over_time(self.expand.norm, u)
         if self.depthwise is not None:
             y = over_time(self.depthwise, self.pad(y, self.norm_of_zero(u).to(y.dtype)))
-        y = over_time(self.project.norm, calm(over_time(self.project.conv, y)))
+        y = over_time(self.project.norm, guard(over_time(self.project.conv, y)))
         if self.norm is not None:
-            y = over_time(self.norm, calm(y))
+            y = over_time(self.norm, guard(y))
         return self.node(y)
 
     def fold_norms(self) -> None:
-        """See st_utils.layer.fold_norms."""
+        """Fold the norms into the convolutions before them, see `st_utils/layer/fold_norms.py`."""
         self.expand.fold_norms()
         self.project.fold_norms()
         self.norm = None if self.norm is None else fold_norm(self.project.conv, self.norm)
 
-    def calmer(self, x: Tensor) -> Callable[[Tensor], Tensor]:
-        """What stands before each norm: nothing, or, where x is all zero, 1 / the norm's factor on the gradient."""
+    def gradient_guard(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """A function for the input of each norm: where x is all zero it multiplies the gradient by sqrt(eps).
+
+        That cancels the norm's own factor 1 / sqrt(variance + eps) at variance 0. Outside training, and with
+        `legacy_training`, it is the identity.
+        """
         if not self.training or self.legacy_training:
             return lambda u: u
         factor = torch.where(x.any(), 1.0, math.sqrt(self.expand.norm.eps))
         return lambda u: _ScaleGradient.apply(u, factor)
 
     def pad(self, y: Tensor, value: Tensor) -> Tensor:
-        """`[T, B, C, H, W]` with a border of `value`, `[C, 1, 1]`."""
+        """`[T, B, C, H, W]` padded by kernel // 2 on each side with `value`, `[C, 1, 1]`."""
         width = (self.depthwise.kernel_size[0] // 2,) * 4
         outside = 1 - F.pad(y.new_ones(y.shape[-2:]), width)
         return F.pad(y, width) + value * outside
 
     def norm_of_zero(self, u: Tensor) -> Tensor:
-        """What the first norm, whose input u is, gives to zero: `[C, 1, 1]`."""
+        """The first norm's output for an input of 0, `[C, 1, 1]`; u `[T, B, C, H, W]` is the norm's present input."""
         norm = self.expand.norm
-        if isinstance(norm, nn.Identity):  # folded
+        if isinstance(norm, nn.Identity):  # folded: the convolution's bias is the norm of 0
             return self.expand.conv.bias.view(-1, 1, 1)
         if self.training and not self.legacy_training:
             variance, mean = torch.var_mean(u.to(norm.weight.dtype), (0, 1, 3, 4), correction=0)
@@ -103,7 +127,7 @@ class RepConv(nn.Module):
 
 
 class _ScaleGradient(torch.autograd.Function):
-    """x as it is; its gradient times a number."""
+    """x unchanged; its gradient is multiplied by `factor`."""
 
     generate_vmap_rule = True
 
@@ -123,9 +147,13 @@ class _ScaleGradient(torch.autograd.Function):
 
 @register.attention("repconv", source=f"{META}; {DBB}")
 class RepConvMixer(RepConv):
-    """Control: no attention, but the linear 3 x 3 neighbourhood that `sdsa3` uses as its projections.
+    """Control: no attention, one re-parameterisable 3 x 3 convolution, as `sdsa3` has it for q, k, v and output.
 
-    `[T, B, D, H, W]` -> the same. With kernel=1 it is the branch before the attention in E-SpikeFormer's 83M form.
+    `[T, B, D, H, W]` -> the same shape. With kernel=1 it is the branch before the attention in E-SpikeFormer's 83M
+    form.
+
+    Args:
+        kernel, expansion, legacy_training: see `RepConv`.
     """
 
     def __init__(self, dim: int, kernel: int = 3, expansion: float = 1.0, legacy_training: bool = False):

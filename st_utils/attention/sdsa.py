@@ -1,4 +1,11 @@
-"""Spike-driven self-attention: masks and sums, no product of matrices."""
+"""Spike-driven self-attention of SDT: masks and sums, no matrix product.
+
+Example:
+    import zoo
+    from registry import create
+
+    create("attention", 'sdsa(pool="kv")', dim=64, num_heads=8, step=4).spec  # -> 'sdsa(dim=64, pool="kv")'
+"""
 
 from __future__ import annotations
 
@@ -13,14 +20,14 @@ from st_utils.layer import max_3x3
 
 @register.attention("sdsa", aliases=("sdsa1",), source="Yao et al. 2023 (SDT), arXiv:2307.01694")
 class SDSA(QKVAttention):
-    """Q * neuron(sum over tokens of K * V): linear in tokens and channels.
+    """Spike-driven self-attention: Q * neuron(sum over tokens of K * V), linear in tokens and in channels.
 
     Args:
-        pool: which of the spikes are max-pooled over 3 x 3 pixels, for event data: "kv" in SDT's own code,
-            "qkv" in STAtten's; then K * V and the result are pooled too.
-        legacy_token_pool: pool those two over (token, channel of a head) instead of over pixels, as both
-            authors' codes do: their tensors are `[T, B, heads, N, d]` at that point. Published event weights
-            need it, and it makes the number of heads matter.
+        pool: "none", or max-pooling over 3 x 3 tokens for event data: "kv" of K and V as in SDT's code, "qkv" of Q
+            too as in STAtten's. With either, K * V and the result are pooled as well.
+        legacy_token_pool: pool K * V and the result over 3 x 3 of (token, channel) instead of over 3 x 3 tokens. Both
+            authors' codes do: their tensors are `[T, B, h, N, d]` at that place, so that the number of heads
+            matters. Published weights for event data need it.
     """
 
     def __init__(
@@ -33,18 +40,19 @@ class SDSA(QKVAttention):
         legacy_token_pool: bool = False,
         qkv_bias: bool = False,
     ):
-        super().__init__(dim, num_heads, step, node, qkv_bias)
+        super().__init__(dim=dim, num_heads=num_heads, step=step, node=node, qkv_bias=qkv_bias)
         self.pool, self.legacy_token_pool = pool, legacy_token_pool
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if self.pool == "none":
             return q * self.attn_node((k * v).sum((-2, -1), keepdim=True))
         q = max_3x3(q) if self.pool == "qkv" else q
-        kv = self.pool_product(max_3x3(k) * max_3x3(v)).sum((-2, -1), keepdim=True)
+        kv = self.pool_product(max_3x3(k) * max_3x3(v)).sum((-2, -1), keepdim=True)  # [T, B, D, 1, 1]
         return self.pool_product(q * self.attn_node(kv))
 
     def pool_product(self, x: Tensor) -> Tensor:
+        """Max-pooling of a product, `[T, B, D, H, W]` -> the same shape."""
         if not self.legacy_token_pool:
             return max_3x3(x)
-        split = self.split_heads(x)
+        split = self.split_heads(x)  # [T, B, h, N, d], pooled over the last two axes
         return self.merge_heads(max_3x3(split.flatten(1, 2)).reshape(split.shape), x.shape[-2])

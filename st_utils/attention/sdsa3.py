@@ -1,4 +1,11 @@
-"""The attentions of Meta-SpikeFormer and E-SpikeFormer: products of spikes, scaled, through one more neuron."""
+"""The attentions of Meta-SpikeFormer (`sdsa3`) and E-SpikeFormer (`esdsa`): neuron(scale Q K^T V).
+
+Example:
+    import zoo
+    from registry import create
+
+    create("attention", "esdsa(value_ratio=2)", dim=64, num_heads=8, step=4).spec  # -> 'esdsa(dim=64, value_ratio=2)'
+"""
 
 from __future__ import annotations
 
@@ -7,7 +14,8 @@ from functools import partial
 from torch import Tensor
 
 from registry import register
-from st_utils.attention.qkv import QKVAttention, product
+from st_utils.attention.linear_attention import linear_attention
+from st_utils.attention.qkv import QKVAttention
 from st_utils.attention.repconv import META, RepConv
 from st_utils.layer import ConvNorm
 
@@ -16,14 +24,12 @@ ESPIKEFORMER = "Yao et al. 2025 (E-SpikeFormer), arXiv:2411.16061; BICLab/Spike-
 
 @register.attention("sdsa3", source=META)
 class SDSA3(QKVAttention):
-    """Meta-SpikeFormer's attention: neuron(scale Q K' V) with RepConv for q, k, v and the output projection.
+    """Meta-SpikeFormer's attention: neuron(scale Q K^T V), with RepConv for q, k, v and the output projection.
 
     Args:
-        kernel, expansion, legacy_training: of the four RepConvs (see there). E-SpikeFormer's Large form has kernel=1
-            and expansion=1.5.
-        scale: 0.125 whatever the width of a head (the authors' code).
-        value_ratio: channels of v for each of q and k.
-        attn_threshold: of the neuron after the mix.
+        kernel, expansion, legacy_training: see `RepConv`; E-SpikeFormer's Large form has kernel=1 and expansion=1.5.
+        scale: 0.125 in the authors' code, whatever the head's width d.
+        value_ratio: v has `value_ratio * dim` channels.
     """
 
     def __init__(
@@ -41,10 +47,10 @@ class SDSA3(QKVAttention):
     ):
         layer = partial(RepConv, kernel=kernel, expansion=expansion, legacy_training=legacy_training, outer_norm=True)
         super().__init__(
-            dim,
-            num_heads,
-            step,
-            node,
+            dim=dim,
+            num_heads=num_heads,
+            step=step,
+            node=node,
             attn_threshold=attn_threshold,
             value_ratio=value_ratio,
             spiking_layer=partial(layer, node=node, step=step),
@@ -53,17 +59,16 @@ class SDSA3(QKVAttention):
         self.scale = scale
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, height: int) -> Tensor:
-        return product(q, k, v, self.scale)
+        return linear_attention(q, k, v, self.scale)
 
 
 @register.attention("esdsa", aliases=("e_sdsa",), source=ESPIKEFORMER)
 class ESDSA(QKVAttention):
-    """E-SpikeFormer's efficient attention: neuron(scale Q K' V), plain 1 x 1 convolutions, v wider than q and k.
+    """E-SpikeFormer's efficient attention: neuron(scale Q K^T V), 1 x 1 convolutions, v wider than q and k.
 
     Args:
-        value_ratio: channels of v for each of q and k.
-        scale: none is 2 / sqrt(width of a head of q), as in the authors' code.
-        attn_threshold: of the neuron after the mix, where it has a threshold (`ilif` has none).
+        value_ratio: v has `value_ratio * dim` channels.
+        scale: `none` is 2 / sqrt(d) with d = dim / num_heads, as in the authors' code.
     """
 
     def __init__(
@@ -77,10 +82,10 @@ class ESDSA(QKVAttention):
         attn_threshold: float = 0.5,
     ):
         super().__init__(
-            dim,
-            num_heads,
-            step,
-            node,
+            dim=dim,
+            num_heads=num_heads,
+            step=step,
+            node=node,
             attn_threshold=attn_threshold,
             value_ratio=value_ratio,
             output_layer=ConvNorm,
@@ -88,4 +93,4 @@ class ESDSA(QKVAttention):
         self.scale = 2 * (dim // num_heads) ** -0.5 if scale is None else scale
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, height: int) -> Tensor:
-        return product(q, k, v, self.scale)
+        return linear_attention(q, k, v, self.scale)

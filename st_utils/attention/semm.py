@@ -1,4 +1,11 @@
-"""The spiking experts mixture: attentions that share keys and values, each counting where a router's spike says so."""
+"""The spiking experts mixture: several attentions with shared keys and values, weighted per token by a router.
+
+Example:
+    import zoo
+    from registry import create
+
+    create("attention", "semm(num_expert=2)", dim=64, step=4).spec  # -> 'semm(dim=64, num_expert=2)'
+"""
 
 from __future__ import annotations
 
@@ -6,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from registry import register
-from st_utils.attention.qkv import product
+from st_utils.attention.linear_attention import linear_attention
 from st_utils.errors import UserError
 from st_utils.layer import ConvNorm, ConvNormNode
 from st_utils.node.base import build_node
@@ -15,18 +22,21 @@ from st_utils.papers import SEMM
 
 @register.attention("semm", source=f"{SEMM}; Fancyssc/SpikingTransformerBenchmark")
 class SEMM(nn.Module):
-    """Spiking experts mixture: sum over experts e of w_e * neuron(scale Q_e K' V), w_e the router's spikes.
+    """Spiking experts mixture: sum over experts e of w_e * neuron(scale Q_e K^T V), w_e the router's spikes.
 
-    `[T, B, D, H, W]` -> the same, without the neuron of the block around it. Every expert has queries of its own;
-    w_e is one spike a token, neuron(norm(linear(x))) of as many channels as there are experts. `num_heads` is not
-    used: an expert attends as one head.
+    `[T, B, D, H, W]` -> the same shape, then convolution 1 x 1 and norm. The experts share K and V and have their own
+    Q_e. The router is neuron(norm(conv 1 x 1(x))) with one channel per expert: w_e is 0 or 1 per token and step. An
+    expert is one head, whatever `num_heads` is.
 
     Args:
-        num_expert: experts.
-        expert_dim: channels of q and k; none is dim / num_expert (96 at 384 channels, as published).
-        scale: 0.125 whatever the width (the authors' code).
-        legacy_router: the authors reshape the router's currents from [experts, tokens] to [tokens, experts]
-            instead of transposing them, so that a token gets the spikes of other tokens and experts.
+        num_expert: number of experts.
+        expert_dim: channels of K and of each Q_e; `none` is dim // num_expert (96 for 384 channels, as published).
+        scale: 0.125 in the authors' code, whatever `expert_dim` is.
+        legacy_router: reshape the router's currents from `[experts, N]` to `[N, experts]` instead of transposing them,
+            as the authors' code does: a token gets the spikes of other tokens and experts.
+
+    Raises:
+        UserError: there is no expert, or an expert has no channel.
     """
 
     def __init__(
@@ -54,20 +64,21 @@ class SEMM(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         k, v = self.tokens(self.k(x)), self.tokens(self.v(x))
         mixed = 0
-        for chosen, query, node in zip(self.route(x).unbind(2), self.q, self.attn_nodes, strict=True):
-            attended = product(self.tokens(query(x)), k, v, self.scale)
+        for weight, query, node in zip(self.route(x).unbind(2), self.q, self.attn_nodes, strict=True):
+            attended = linear_attention(self.tokens(query(x)), k, v, self.scale)  # [T, B, 1, N, D]
             spikes = node(rearrange(attended, "T B 1 (H W) d -> T B d H W", H=x.shape[-2]))
-            mixed = mixed + chosen.unsqueeze(2) * spikes
+            mixed = mixed + weight.unsqueeze(2) * spikes  # [T, B, 1, H, W] * [T, B, D, H, W]
         return self.proj(mixed)
 
     def route(self, x: Tensor) -> Tensor:
-        """Spikes `[T, B, experts, H, W]`."""
+        """The router's spikes w, `[T, B, experts, H, W]`."""
         if not self.legacy_router:
             return self.router(x)
-        u = ConvNorm.forward(self.router, x)
-        scrambled = u.flatten(3).reshape(*u.shape[:2], -1, u.shape[2]).transpose(2, 3)
+        u = ConvNorm.forward(self.router, x)  # the currents, before the neuron
+        scrambled = u.flatten(3).reshape(*u.shape[:2], -1, u.shape[2]).transpose(2, 3)  # [T, B, experts, N]
         return self.router.node(scrambled.reshape(u.shape))
 
     @staticmethod
     def tokens(x: Tensor) -> Tensor:
+        """`[T, B, d, H, W]` -> one head, `[T, B, 1, N, d]`."""
         return rearrange(x, "T B d H W -> T B 1 (H W) d")

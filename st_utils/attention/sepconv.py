@@ -1,4 +1,11 @@
-"""The separable convolution of Meta-SpikeFormer and E-SpikeFormer."""
+"""The separable convolution of Meta-SpikeFormer and E-SpikeFormer, a token mixer without attention.
+
+Example:
+    import zoo
+    from registry import create
+
+    create("attention", "sepconv(kernel=3)", dim=64, step=4).spec  # -> 'sepconv(dim=64, kernel=3)'
+"""
 
 from __future__ import annotations
 
@@ -14,16 +21,19 @@ SOURCE = "Sandler et al. 2018 (MobileNetV2), arXiv:1801.04381; spiking in Meta-S
 
 @register.attention("sepconv", source=SOURCE + "; BICLab/Spike-Driven-Transformer-V2 and -V3")
 class SepConv(nn.Module):
-    """Mixes neighbours without attention: 1 x 1 convolution to more channels, depthwise convolution, 1 x 1 back.
+    """Separable convolution: 1 x 1 to more channels, norm, neuron, depthwise k x k, 1 x 1 back, norm.
 
-    `[T, B, D, H, W]` -> the same, without the neuron of the block around it. Norm and neuron follow the first
-    convolution, a norm the last.
+    `[T, B, D, H, W]` -> the same shape.
 
     Args:
-        kernel: of the depthwise convolution, odd: 7 in the authors' convolution blocks, 3 in E-SpikeFormer's others.
-        expansion: hidden channels a channel.
-        spiking_project: norm and neuron after the depthwise convolution too, so that the last one sees spikes
-            (E-SpikeFormer); Meta-SpikeFormer gives it real values.
+        kernel: size k of the depthwise convolution, odd; 7 in the authors' convolution blocks, 3 in E-SpikeFormer's
+            other blocks.
+        expansion: hidden channels per input channel.
+        spiking_project: true adds norm and neuron after the depthwise convolution, so that the last convolution gets
+            spikes (E-SpikeFormer); false gives it real values (Meta-SpikeFormer).
+
+    Raises:
+        UserError: `kernel` is even or less than 1, or `expansion` leaves no hidden channel.
     """
 
     def __init__(

@@ -1,4 +1,11 @@
-"""Spatial-temporal attention in blocks of time steps."""
+"""Spatial-temporal attention (STAtten): attention over the tokens of several time steps at once.
+
+Example:
+    import zoo
+    from registry import create
+
+    create("attention", "statten(chunk=4)", dim=64, num_heads=8, step=4).spec  # -> 'statten(chunk=4, dim=64)'
+"""
 
 from __future__ import annotations
 
@@ -13,13 +20,18 @@ from st_utils.layer import max_3x3
 
 @register.attention("statten", source="Lee et al. 2025 (STAtten), arXiv:2409.19764; MarcoCrisafulli5/STAtten")
 class STAtten(QKVAttention):
-    """Q (K' V) over the tokens of `chunk` consecutive steps at once: every token sees its chunk's other steps.
+    """Spatial-temporal attention: neuron(scale Q K^T V) over the tokens of `chunk` consecutive time steps together.
+
+    A token attends to the tokens of all steps in its chunk, later ones included: there is no causal mask. The scale is
+    1 / H, with H the rows of the token grid.
 
     Args:
-        chunk: steps in a block; `step` must be a multiple of it. No causal mask within a block.
-        events: the form for event data: q, k, v and the shortcut are max-pooled over 3 x 3 pixels, the scale
-            is 1 / (H^2 chunk) instead of 1 / H (H the rows of the token grid), and the attention's spikes a
-            gate the pooled input p: a p + p.
+        chunk: time steps per chunk; `step` must be a multiple of it.
+        events: the authors' form for event data. Q, K, V and the input are max-pooled over 3 x 3 tokens, the scale is
+            1 / (H^2 chunk), and the result is proj(a p + p) with a the attention's spikes and p the pooled input.
+
+    Raises:
+        UserError: `step` is not a multiple of `chunk`.
     """
 
     def __init__(
@@ -34,7 +46,7 @@ class STAtten(QKVAttention):
     ):
         if chunk < 1 or step % chunk:
             raise UserError(f"statten: step={step} is not a multiple of chunk={chunk}")
-        super().__init__(dim, num_heads, step, node, qkv_bias)
+        super().__init__(dim=dim, num_heads=num_heads, step=step, node=node, qkv_bias=qkv_bias)
         self.chunk, self.events = chunk, events
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,7 +57,7 @@ class STAtten(QKVAttention):
         return self.proj(spikes * pooled + pooled)
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, height: int) -> Tensor:
-        q, k, v = (rearrange(x, "(n c) B h N d -> n B h (c N) d", c=self.chunk) for x in (q, k, v))
+        q, k, v = (rearrange(x, "(n c) B h N d -> n B h (c N) d", c=self.chunk) for x in (q, k, v))  # [T / chunk, ...]
         scale = 1 / (height * height * self.chunk) if self.events else 1 / height
         mixed = q @ (k.transpose(-1, -2) @ v * scale)
         return rearrange(mixed, "n B h (c N) d -> (n c) B h N d", c=self.chunk)

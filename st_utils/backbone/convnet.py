@@ -1,4 +1,14 @@
-"""The skeleton that the convolutional networks share: encode, layers, classify; from one domain or from two."""
+"""The skeleton of the convolutional networks: encoder, layers, linear head; for one domain or two.
+
+Example:
+    import torch
+    from zoo import create_model
+
+    model = create_model("transfer_vgg(width=4, transfer=true)", img_size=32, step=2)
+    images, events = torch.rand(3, 2, 32, 32), torch.rand(3, 2, 2, 32, 32)
+    logits, features = model(images, events)
+    logits.shape  # -> torch.Size([2, 2, 3, 10])
+"""
 
 from __future__ import annotations
 
@@ -11,19 +21,26 @@ from st_utils.errors import UserError
 
 
 class SpikingConvNet(ClassDefaults, nn.Module):
-    """`[B, C, H, W]` images or `[B, T, C, H, W]` frames -> logits `[B, num_classes]`.
+    """Spiking convolutional network: encoder, layers, linear head, mean of the logits over time.
 
-    With `per_step=True` the logits of every time step, `[T, B, num_classes]`, whose mean the others are. A subclass
-    gives `make_layers`, and sets what that needs before it calls this constructor.
+    Images `[B, C, H, W]` or frames `[B, T, C, H, W]` -> logits `[B, num_classes]`. With `per_step=True`, returns the
+    logits of each time step, `[T, B, num_classes]`; the default returns their mean over T.
+
+    A subclass gives `make_layers`. The constructor calls it, so that a subclass sets the attributes which
+    `make_layers` reads before it calls this constructor.
 
     Args:
-        transfer: learn from images what events mean: a second head for the images, and for the loss a learned number
-            a step, `coefficient` (st_utils/training/transfer.py). The network then takes images and events:
-            `model(images, events)` gives logits `[2, T, B, num_classes]`, the images' first, and the features that
-            the two domains should share, `[2, T, B, ...]`. With one input it is a classifier of events as before.
-        legacy_step_norm: batch norms take each step's statistics by themselves in training, and update the running
-            ones T times, as code does that runs a network step by step; else they see the T B samples at once.
-            Evaluation is the same.
+        img_size: H = W in pixels, or (H, W).
+        node: spec of the neurons.
+        encoder: spec of the encoder.
+        transfer: true adds what transfer learning from images to events needs: `source_head`, a second head for the
+            images, and `coefficient`, one learned number per time step for the loss
+            (`st_utils/training/transfer.py`). Then `model(images, events)` returns the logits
+            `[2, T, B, num_classes]`, images first, and the features that the two domains should share,
+            `[2, T, B, ...]`; `model(events)` classifies events with `head`.
+        legacy_step_norm: true makes batch norms use the statistics of one time step at a time in training, and update
+            the running statistics T times, as code that runs a network step by step does; false uses the statistics
+            of all T B samples. Evaluation is the same.
     """
 
     def __init__(
@@ -50,17 +67,20 @@ class SpikingConvNet(ClassDefaults, nn.Module):
             norm_each_step(self, step)
 
     def make_layers(self, in_channels: int, size: tuple[int, int], step: int, node: str) -> tuple[nn.Sequential, int]:
-        """From `[T, B, in_channels, H, W]` to what the head sees, and its length, C H W together."""
+        """The layers from `[T, B, in_channels, H, W]` to `[T, B, C', H', W']`, and the head's inputs D = C' H' W'.
+
+        `size` is (H, W). To be given by a subclass.
+        """
         raise NotImplementedError
 
     def features(self, x: Tensor) -> Tensor:
-        """What the head sees, `[T, B, D]`."""
+        """The input of the head, `[T, B, D]`."""
         return self.layers(self.encoder(x)).flatten(2)
 
     def shared_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the head sees, and what two domains should have in common, `[T, B, ...]`."""
-        seen = self.features(x)
-        return seen, seen
+        """The input of the head, `[T, B, D]`, and the features that two domains should share, `[T, B, ...]`."""
+        features = self.features(x)
+        return features, features
 
     def forward(self, x: Tensor, events: Tensor | None = None, per_step: bool = False):
         if events is not None:
@@ -69,18 +89,23 @@ class SpikingConvNet(ClassDefaults, nn.Module):
         return logits if per_step else logits.mean(0)
 
     def forward_domains(self, images: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits `[2, T, B, num_classes]` and features `[2, T, B, ...]`, the images' first. Raises UserError."""
+        """Logits `[2, T, B, num_classes]` and shared features `[2, T, B, ...]` of both domains, images first.
+
+        Raises:
+            UserError: the model was built without `transfer`, or the two batches differ in size.
+        """
         if self.source_head is None:
             raise UserError(f"{self.spec} takes one input: build it with transfer=true to give images and events")
         if len(images) != len(events):
             raise UserError(f"{len(images)} images and {len(events)} event samples: give as many of both")
-        seen, shared = zip(*(self.shared_features(x) for x in (images, events)), strict=True)
-        logits = torch.stack([self.source_head(seen[0]), self.head(seen[1])])
-        return logits, torch.stack(shared)
+        of_images, shared_of_images = self.shared_features(images)
+        of_events, shared_of_events = self.shared_features(events)
+        logits = torch.stack([self.source_head(of_images), self.head(of_events)])
+        return logits, torch.stack([shared_of_images, shared_of_events])
 
 
 class StepNorm(nn.BatchNorm2d):
-    """Batch norm over `[T B, C, H, W]` that takes the statistics of each step in training."""
+    """Batch norm over `[T B, C, H, W]` that uses the statistics of one time step at a time in training."""
 
     def __init__(self, channels: int, step: int):
         super().__init__(channels)
@@ -89,11 +114,11 @@ class StepNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        return torch.cat([super(StepNorm, self).forward(now) for now in x.chunk(self.step)])
+        return torch.cat([super(StepNorm, self).forward(of_step) for of_step in x.chunk(self.step)])
 
 
 def norm_each_step(module: nn.Module, step: int) -> None:
-    """Put StepNorm in the place of every batch norm inside a module."""
+    """Replace every batch norm inside a module by StepNorm, in place."""
     for parent in list(module.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.BatchNorm2d:

@@ -1,4 +1,11 @@
-"""The skeleton of Meta-SpikeFormer and E-SpikeFormer: a convolution stem, then stages of transformer blocks."""
+"""The skeleton of Meta-SpikeFormer and E-SpikeFormer: a convolutional stem, then stages of transformer blocks.
+
+Example:
+    from st_utils.backbone.metaformer import stage_depths, stage_widths
+
+    stage_widths(embed_dim=256)  # -> (64, 128, 256, 320)
+    stage_depths(depth=8, stages=2)  # -> (6, 2)
+"""
 
 from __future__ import annotations
 
@@ -24,20 +31,27 @@ class SpikingMetaformer(
     shortcut="membrane",
     spiking_head=True,
 ):
-    """`[B, C, H, W]` images or `[B, T, C, H, W]` frames -> logits `[B, num_classes]`; see SpikingTransformer.
+    """Spiking transformer in stages: `meta_stem`, then stages of blocks of different widths, membrane shortcuts.
 
-    Membrane potentials run along all shortcuts. Each stage of transformer blocks after the first begins with a
-    change of width that keeps the size.
+    Images `[B, C, H, W]` or frames `[B, T, C, H, W]` -> logits `[B, num_classes]`. Each stage after the first begins
+    with neuron, convolution 3 x 3 and norm to its own width; the token grid stays.
 
     Args:
-        embed_dim: the channels of the stages: two of the stem, then one for each of the transformer's. One number D
-            stands for (D / 4, D / 2, D, 5 D / 4), as all published sizes of Meta-SpikeFormer have it.
-        depth: transformer blocks of each of its stages; one number of blocks goes 3 : 1 to two stages.
-        local_attention, layer_scale: of the blocks, see Block.
-        distill: a second head, to be taught by another network. Evaluation gives the mean of the two; training
-            both, `[2, B, num_classes]` (`[2, T, B, num_classes]` with per_step), the class head first.
-        head_init: the heads' initial weights: truncated normal of 0.02, or Xavier uniform.
-        legacy_real_head: the class head sees the real-valued mean over tokens, not the neuron's spikes.
+        embed_dim: widths (w2, w3, s1, s2, ...): the stem's second and third, then one per stage of transformer blocks.
+            `embed_dim=256` means (64, 128, 256, 320), the ratio of all published sizes of Meta-SpikeFormer.
+        depth: number of transformer blocks per stage. `depth=8` means (6, 2) for two stages.
+        local_attention, layer_scale: see `Block` in `st_utils/layer/block.py`.
+        distill: true adds a second head for distillation from a teacher. In evaluation the logits are the mean of both
+            heads. In training both are returned, `[2, B, num_classes]`, or `[2, T, B, num_classes]` with `per_step`;
+            the class head comes first.
+        head_init: initial weights of the heads, truncated normal with std 0.02 or Xavier uniform.
+        legacy_real_head: true gives the class head the mean of the membrane potentials over tokens, not the spikes of
+            the neuron before the head.
+
+    The other arguments are those of SpikingTransformer.
+
+    Raises:
+        UserError: `embed_dim` or `depth` does not give one number per stage.
     """
 
     def __init__(
@@ -62,7 +76,7 @@ class SpikingMetaformer(
                 nn.init.xavier_uniform_(head.weight)
 
     def make_embedding(self, embedding: str | Spec, embed_dim: int | tuple[int, ...], **offer: Any) -> nn.Module:
-        *stem, first = stage_widths(embed_dim)[:3]
+        *stem, first = stage_widths(embed_dim)[:3]  # w2, w3 and s1
         return super().make_embedding(embedding, embed_dim=first, widths=tuple(stem), **offer)
 
     def make_blocks(
@@ -73,24 +87,28 @@ class SpikingMetaformer(
         rates = iter(drop_path_rates(drop_path, sum(depths)))
         blocks: list[nn.Module] = []
         for before, width, count in zip((None, *dims), dims, depths, strict=False):
-            if before is not None:
-                blocks.append(Downsample(before, width, block["node"], block["step"], stride=1))
+            if before is not None:  # stride 1: the width changes, the grid stays
+                blocks.append(Downsample(before, width, node=block["node"], step=block["step"], stride=1))
             stage = (Block(width, drop_path=next(rates), **block, **self.further) for _ in range(count))
             blocks.append(nn.Sequential(*stage))
         return blocks, dims[-1]
 
     def forward(self, x: Tensor, per_step: bool = False) -> Tensor:
-        pooled = self.pooled(x)
-        spikes = self.head_node(pooled).flatten(2)
+        pooled = self.pooled(x)  # [T, B, D, 1, 1]
+        spikes = self.head_node(pooled).flatten(2)  # [T, B, D]
         logits = self.head(pooled.flatten(2) if self.legacy_real_head else spikes)
         if self.head_kd is not None:
             both = torch.stack([logits, self.head_kd(spikes)])
             logits = both if self.training else both.mean(0)
-        return logits if per_step else logits.mean(-3)
+        return logits if per_step else logits.mean(-3)  # over T, which is the second axis where both heads are returned
 
 
 def stage_widths(embed_dim: int | tuple[int, ...]) -> tuple[int, ...]:
-    """Channels of the stem's two stages and of each of the transformer's. Raises UserError."""
+    """Widths of the stem's second and third stage and of each stage of blocks, from one number or all of them.
+
+    Raises:
+        UserError: one number that is not a multiple of 8, or fewer than 3 widths.
+    """
     if isinstance(embed_dim, tuple):
         if len(embed_dim) < 3 or min(embed_dim) < 2:
             raise UserError(f"embed_dim must be one number or at least 3, each at least 2, not {list(embed_dim)}")
@@ -101,7 +119,11 @@ def stage_widths(embed_dim: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 def stage_depths(depth: int | tuple[int, ...], stages: int) -> tuple[int, ...]:
-    """Transformer blocks of each stage. Raises UserError."""
+    """Number of transformer blocks of each stage, from one number (3 : 1 over two stages) or all of them.
+
+    Raises:
+        UserError: the number of depths is not the number of stages, or one is negative.
+    """
     if isinstance(depth, int):
         if stages > 2:
             raise UserError(f"depth must give the blocks of {stages} stages, not one number")

@@ -1,9 +1,18 @@
-"""The residual networks: one skeleton for spike-element-wise, membrane-shortcut and pre-activation blocks."""
+"""The residual networks: one skeleton for SEW-ResNet, MS-ResNet and pre-activation blocks.
+
+Example:
+    import torch
+    from zoo import create_model
+
+    model = create_model('sew_resnet18(width=8, connect="iand", stem=conv3)', step=2)
+    model(torch.rand(2, 3, 32, 32)).shape  # -> torch.Size([2, 10])
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -16,19 +25,38 @@ from st_utils.node.base import build_node
 
 Style = Literal["spike", "membrane", "norm"]
 Connect = Literal["add", "and", "iand"]
-STEMS = {"conv3": (3, 1, False), "conv7": (7, 2, False), "conv7_pool": (7, 2, True)}  # kernel, stride, max-pooling
+
+
+class StemLayers(NamedTuple):
+    """The first convolution, and whether max-pooling to half the size follows it."""
+
+    kernel: int
+    stride: int
+    pool: bool
+
+
+STEMS = {
+    "conv3": StemLayers(kernel=3, stride=1, pool=False),
+    "conv7": StemLayers(kernel=7, stride=2, pool=False),
+    "conv7_pool": StemLayers(kernel=7, stride=2, pool=True),
+}
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut, `[T, B, C, H, W]` -> `[T, B, C', H', W']`.
+    """Residual block of two 3 x 3 convolutions, `[T, B, C, H, W]` -> `[T, B, C', H', W']`.
 
-    spike: each convolution is followed by norm and neuron, and the two branches' spikes are connected (SEW-ResNet).
-    membrane: neuron, convolution, norm; membrane potentials run along the shortcut (MS-ResNet, arXiv:2112.08954).
-    norm: norm, neuron, convolution (He et al. 2016, arXiv:1603.05027). Where the shape changes the shortcut is a
-    1 x 1 convolution with norm; with a neuron too for `spike`, and for `norm` with norm and neuron before it.
+        style      twice in the branch        shortcut where the shape changes   source
+        spike      convolution, norm, neuron  conv 1 x 1, norm, neuron           SEW-ResNet, arXiv:2102.04159
+        membrane   neuron, convolution, norm  conv 1 x 1, norm                   MS-ResNet, arXiv:2112.08954
+        norm       norm, neuron, convolution  norm, neuron, conv 1 x 1           He et al. 2016, arXiv:1603.05027
+
+    Elsewhere the shortcut is the identity. Spikes run along it in `spike`, real values in the other two.
 
     Args:
-        connect: x + y, x y or x (1 - y) of the shortcut x and the branch y; all but the first want spikes.
+        before, after: channels C and C'.
+        stride: stride of the first convolution.
+        connect: how the shortcut x and the branch y are joined: "add" is x + y, "and" is x y, "iand" is x (1 - y);
+            the last two need spikes.
     """
 
     def __init__(self, before: int, after: int, stride: int, style: Style, connect: Connect, node: str, step: int):
@@ -36,11 +64,11 @@ class ResidualBlock(nn.Module):
         self.connect = connect
         self.opening = opening(style, before, node, step)
         self.first = ConvNormNode(before, after, node, step, kernel=3, stride=stride)
-        self.second = closing(style, after, after, node, step, kernel=3)
+        self.second = closing(style, after, after, node=node, step=step, kernel=3)
         self.shortcut = nn.Identity()
         if stride != 1 or before != after:
             lead = [opening(style, before, node, step)] if style == "norm" else []
-            self.shortcut = nn.Sequential(*lead, closing(style, before, after, node, step, stride=stride))
+            self.shortcut = nn.Sequential(*lead, closing(style, before, after, node=node, step=step, stride=stride))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.second(self.first(self.opening(x)))
@@ -51,33 +79,41 @@ class ResidualBlock(nn.Module):
 
 
 def opening(style: Style, channels: int, node: str, step: int) -> nn.Module:
-    """What stands before a branch's convolution in each style."""
+    """The layers before a branch's first convolution: none, a neuron, or norm and neuron."""
     if style == "spike":
         return nn.Identity()
     return build_node(node, step, channels) if style == "membrane" else NormNode(channels, node, step)
 
 
 def closing(style: Style, before: int, after: int, node: str, step: int, kernel: int = 1, stride: int = 1) -> nn.Module:
-    """A convolution with what follows it in each style."""
+    """A branch's last convolution and the layers after it: norm and neuron, norm, or none."""
     if style == "spike":
-        return ConvNormNode(before, after, node, step, kernel, stride)
+        return ConvNormNode(before, after, node=node, step=step, kernel=kernel, stride=stride)
     if style == "membrane":
-        return ConvNorm(before, after, kernel, stride)
+        return ConvNorm(before, after, kernel=kernel, stride=stride)
     return OverTime(Conv2d(before, after, kernel, stride, kernel // 2, bias=False))
 
 
 class SpikingResNet(SpikingConvNet):
-    """`[B, C, H, W]` images or `[B, T, C, H, W]` frames -> logits `[B, num_classes]`; see SpikingConvNet.
+    """Spiking residual network: stem, attention where wanted, stages of residual blocks, mean over pixels, head.
+
+    Images `[B, C, H, W]` or frames `[B, T, C, H, W]` -> logits `[B, num_classes]`. After the blocks, `membrane` has a
+    neuron and `norm` a norm.
 
     Args:
-        width: channels of the stem; those of stage i are 2^i times as many.
-        depths: blocks of each stage.
-        strides: of the first block of each stage.
-        stem: a 3 x 3 convolution; one of 7 x 7 and stride 2; that with max-pooling to half the size after it.
-        style, connect: of the blocks, see ResidualBlock. Before the mean over pixels stands a neuron for `membrane`,
-            a norm for `norm`.
-        attention: between stem and blocks; none leaves it out.
-        num_heads: of attentions that have heads.
+        width: channels of the stem and of stage 0; stage i has 2^i width.
+        depths: number of blocks per stage.
+        strides: stride of the first block of each stage.
+        stem: "conv3" is a 3 x 3 convolution, "conv7" a 7 x 7 convolution with stride 2, "conv7_pool" that and
+            max-pooling to half the size.
+        style, connect: see ResidualBlock.
+        attention: spec of an attention between stem and blocks; `none` has none.
+        num_heads: offered to the attention.
+
+    The other arguments are those of SpikingConvNet.
+
+    Raises:
+        UserError: depths and strides differ in length, a number is too small, or `connect` needs spikes.
     """
 
     def __init__(
@@ -104,13 +140,13 @@ class SpikingResNet(SpikingConvNet):
         super().__init__(**settings)
 
     def make_layers(self, in_channels: int, size: tuple[int, int], step: int, node: str) -> tuple[nn.Sequential, int]:
-        parts = self.style, self.connect, node, step
+        block = partial(ResidualBlock, style=self.style, connect=self.connect, node=node, step=step)
         layers = self.make_stem(in_channels, size, step, node)
         channels = self.width
         for i, (depth, stride) in enumerate(zip(self.depths, self.strides, strict=True)):
             stage = []
-            for block in range(depth):
-                stage.append(ResidualBlock(channels, self.width * 2**i, 1 if block else stride, *parts))
+            for number in range(depth):
+                stage.append(block(channels, self.width * 2**i, stride=1 if number else stride))
                 channels = self.width * 2**i
             layers[f"stage{i}"] = nn.Sequential(*stage)
         if self.style == "membrane":
@@ -120,15 +156,16 @@ class SpikingResNet(SpikingConvNet):
         return nn.Sequential(OrderedDict(layers, mean=OverTime(nn.AdaptiveAvgPool2d(1)))), channels
 
     def make_stem(self, in_channels: int, size: tuple[int, int], step: int, node: str) -> dict[str, nn.Module]:
-        """The layers before the first block: convolution, pooling, attention."""
-        kernel, stride, pool = STEMS[self.stem]
-        layers = {"stem": closing(self.style, in_channels, self.width, node, step, kernel, stride)}
-        if pool:
+        """The layers before the first block by name: `stem`, then `pool` and `attention` where wanted."""
+        form = STEMS[self.stem]
+        conv = {"kernel": form.kernel, "stride": form.stride}
+        layers = {"stem": closing(self.style, in_channels, self.width, node=node, step=step, **conv)}
+        if form.pool:
             layers["pool"] = OverTime(nn.MaxPool2d(3, 2, padding=1))
         if self.attention is not None:
             offer = {"dim": self.width, "num_heads": self.num_heads, "step": step, "node": node}
             if "grid" in entry("attention", self.attention).params:
-                shrink = stride * (2 if pool else 1)
+                shrink = form.stride * (2 if form.pool else 1)
                 offer["grid"] = tuple(-(-length // shrink) for length in size)
             layers["attention"] = create("attention", self.attention, **offer)
         return layers

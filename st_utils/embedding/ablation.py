@@ -1,4 +1,13 @@
-"""The embeddings of the field's ablation: a plain ViT patch embedding, and two convolutions instead of four."""
+"""The embeddings of the STEP benchmark's ablation: `vit_embed` with one convolution, `conv2_embed` with two stages.
+
+Example:
+    import torch
+    import zoo
+    from registry import create
+
+    embed = create("embedding", "vit_embed(patch=8)", in_channels=3, embed_dim=64, img_size=32, step=4)
+    embed(torch.rand(4, 2, 3, 32, 32)).shape  # -> torch.Size([4, 2, 64, 4, 4])
+"""
 
 from __future__ import annotations
 
@@ -16,9 +25,16 @@ STEP = "the STEP benchmark, arXiv:2505.11151; Fancyssc/STEP"
 
 @register.embedding("vit_embed", aliases=("sps_1conv",), source=STEP)
 class ViTEmbed(nn.Module):
-    """ViT's patches: one convolution of stride `patch`, a neuron, and a learned position added to its spikes.
+    """ViT's patch embedding: neuron(one convolution with stride `patch`) + a learned position embedding.
 
-    `[T, B, C_in, H, W]` -> `[T, B, D, H / patch, W / patch]`; Dosovitskiy et al. 2021, arXiv:2010.11929.
+    `[T, B, C_in, H, W]` -> `[T, B, D, H / patch, W / patch]`, spikes plus real values. The patch embedding is that of
+    Dosovitskiy et al. 2021, arXiv:2010.11929.
+
+    Args:
+        patch: side of a patch in pixels.
+
+    Raises:
+        UserError: the image does not divide into patches, or the input has another size than `img_size`.
     """
 
     def __init__(
@@ -40,7 +56,7 @@ class ViTEmbed(nn.Module):
         self.position = nn.Parameter(torch.zeros(embed_dim, height // patch, width // patch))
 
     def no_weight_decay(self) -> set[str]:
-        """The position embedding, as in timm's vision transformer."""
+        """Names of the parameters without weight decay: the position embedding, as in timm's vision transformer."""
         return {"position"}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,9 +67,13 @@ class ViTEmbed(nn.Module):
 
 @register.embedding("conv2_embed", aliases=("sps_2conv",), source=STEP)
 class Conv2Embed(nn.Module):
-    """Spikformer's patch splitting with two stages instead of four, both halving the image.
+    """Spikformer's patch splitting with two stages in place of four; both halve the image.
 
-    `[T, B, C_in, H, W]` -> `[T, B, D, H / 4, W / 4]` of values 0, 1, 2.
+    `[T, B, C_in, H, W]` -> `[T, B, D, H / 4, W / 4]`, sums of two spikes (0, 1, 2), sizes rounded up at each halving.
+    The stages have D / 4 and D channels; as in `sps`, a position stage adds its spikes.
+
+    Raises:
+        UserError: `embed_dim` is not a multiple of 4.
     """
 
     def __init__(self, in_channels: int, embed_dim: int, step: int = 4, node: str = "lif"):

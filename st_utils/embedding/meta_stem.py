@@ -1,4 +1,13 @@
-"""The stem of Meta-SpikeFormer and E-SpikeFormer: convolution blocks at three sizes of the image."""
+"""The stem of Meta-SpikeFormer and E-SpikeFormer: four downsamplings with convolution blocks between them.
+
+Example:
+    import torch
+    import zoo
+    from registry import create
+
+    stem = create("embedding", "meta_stem(strides=[1, 1, 2, 2])", in_channels=3, embed_dim=64, step=4)
+    stem(torch.rand(4, 2, 3, 32, 32)).shape  # -> torch.Size([4, 2, 64, 8, 8])
+"""
 
 from __future__ import annotations
 
@@ -12,7 +21,7 @@ from st_utils.errors import UserError
 from st_utils.layer import NodeConvNorm
 from st_utils.layer.block import Block
 
-# A membrane potential to one of the next stage, `[T, B, C, H, W]` -> `[T, B, C', ceil(H / stride), ceil(W / stride)]`.
+# Neuron, convolution, norm: `[T, B, C, H, W]` -> `[T, B, C', ceil(H / stride), ceil(W / stride)]`, membrane potentials
 Downsample = partial(NodeConvNorm, kernel=3, stride=2, bias=True)
 
 
@@ -21,19 +30,22 @@ Downsample = partial(NodeConvNorm, kernel=3, stride=2, bias=True)
     source="Yao et al. 2024 (Meta-SpikeFormer), arXiv:2404.03663; BICLab/Spike-Driven-Transformer-V2 and -V3",
 )
 class MetaStem(nn.Sequential):
-    """Four downsamplings of the image with convolution blocks between them; a membrane potential leaves it.
+    """Meta-SpikeFormer's stem: four downsamplings of the image with convolution blocks between them.
 
-    `[T, B, C_in, H, W]` -> `[T, B, D, H / 16, W / 16]`, rounded up at each. A downsampling is neuron (but for
-    the image), convolution, norm: 7 x 7 first, then 3 x 3.
+    `[T, B, C_in, H, W]` -> `[T, B, D, H / 16, W / 16]`, membrane potentials, sizes rounded up at each downsampling. A
+    downsampling is neuron, convolution, norm; the first has a 7 x 7 convolution and no neuron, the others 3 x 3.
 
     Args:
-        widths: channels after the second and the third downsampling, the first having half of the former's; none
-            is a quarter and half of the last's, embed_dim.
-        depth: convolution blocks after the first, second and third downsampling.
-        strides: of the four; [1, 1, 2, 2], say, leaves a 32 x 32 image 8 x 8 tokens.
-        mlp_ratio: of the blocks' MLPs.
-        attention: the blocks' token mixer; none leaves their MLPs alone (E-SpikeFormer's Large form).
-        mlp: the blocks' channel mixer.
+        widths: channels (w2, w3) after the second and third downsampling; the first has w2 / 2 and the last embed_dim.
+            `none` is (embed_dim / 4, embed_dim / 2).
+        depth: number of convolution blocks after the first, second and third downsampling.
+        strides: strides of the four downsamplings; [1, 1, 2, 2] makes 8 x 8 tokens of a 32 x 32 image.
+        mlp_ratio: hidden channels per channel in the blocks' MLPs.
+        attention: spec of the blocks' token mixer; `none` leaves the MLP only (E-SpikeFormer's Large form).
+        mlp: spec of the blocks' MLP.
+
+    Raises:
+        UserError: a width, stride or depth is too small, or `embed_dim` is not a multiple of 8 and has no `widths`.
     """
 
     def __init__(
@@ -57,8 +69,18 @@ class MetaStem(nn.Sequential):
         if min(strides) < 1 or min(depth) < 0:
             raise UserError(f"meta_stem: strides must be at least 1 and depth 0, not {list(strides)}, {list(depth)}")
         dims = (second // 2, second, third, embed_dim)
-        layers = [Downsample(in_channels, dims[0], None, step, kernel=7, stride=strides[0])]
+        layers = [Downsample(in_channels, dims[0], node=None, step=step, kernel=7, stride=strides[0])]
+        block = partial(
+            Block,
+            num_heads=1,
+            mlp_ratio=mlp_ratio,
+            step=step,
+            attention=attention,
+            mlp=mlp,
+            node=node,
+            shortcut="membrane",
+        )
         for (dim, following), blocks, stride in zip(pairwise(dims), depth, strides[1:], strict=True):
-            block = [Block(dim, 1, mlp_ratio, step, attention, mlp, node, "membrane") for _ in range(blocks)]
-            layers += [nn.Sequential(*block), Downsample(dim, following, node, step, stride=stride)]
+            stage = nn.Sequential(*(block(dim) for _ in range(blocks)))
+            layers += [stage, Downsample(dim, following, node=node, step=step, stride=stride)]
         super().__init__(*layers)

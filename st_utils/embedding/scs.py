@@ -1,4 +1,13 @@
-"""The convolutional stem of Spikformer V2."""
+"""The spiking convolutional stem (SCS) of Spikformer V2.
+
+Example:
+    import torch
+    import zoo
+    from registry import create
+
+    scs = create("embedding", 'scs(pooling="0011")', in_channels=3, embed_dim=64, img_size=32, step=4)
+    scs(torch.rand(4, 2, 3, 32, 32)).shape  # -> torch.Size([4, 2, 64, 8, 8])
+"""
 
 from __future__ import annotations
 
@@ -7,7 +16,7 @@ from itertools import pairwise
 from torch import nn
 
 from registry import register
-from st_utils.embedding.sps import halvings, stage_widths
+from st_utils.embedding.stages import parse_pooling, stage_widths
 from st_utils.errors import UserError
 from st_utils.layer import ConvNormNode
 from st_utils.layer.block import Block
@@ -15,21 +24,23 @@ from st_utils.layer.block import Block
 
 @register.embedding("scs", source="Zhou et al. 2024 (Spikformer V2), arXiv:2401.02020")
 class SCS(nn.Sequential):
-    """Spiking convolutional stem: four stages that halve the image by convolution, each with a convolutional MLP.
+    """Spiking convolutional stem: four stages that halve the image by convolution, each followed by a residual MLP.
 
-    `[T, B, C_in, H, W]` -> `[T, B, D, H', W']` of counts of spikes; D / 8, D / 4, D / 2, D channels. A stage is
-    convolution 2 x 2 of stride 2, norm, neuron, in place of Spikformer's convolution and max-pooling, and then two
-    3 x 3 convolutions, each with norm and neuron, in a branch whose spikes are added.
+    `[T, B, C_in, H, W]` -> `[T, B, D, H', W']`, sums of spikes; the stages have D / 8, D / 4, D / 2 and D channels. A
+    stage is convolution 2 x 2 with stride 2, norm, neuron, in place of Spikformer's convolution and max-pooling; then
+    x + MLP(x), the MLP being twice convolution 3 x 3, norm, neuron.
 
-    The authors have published no code. That the stem is convolutional, halves by convolution and has supplementary
-    convolutional layers is the paper's; the kernel sizes, the order of norm and neuron, and what is added to what are
-    this project's reading of it.
+    The authors have published no code. The paper says that the stem is convolutional, halves the image by convolution
+    and has supplementary convolutional layers. The kernel sizes, the order of norm and neuron, and the place of the
+    shortcut are this project's reading.
 
     Args:
-        mlp_ratio: the branch is so many times wider between its two convolutions.
-        pooling: which stages halve the image (no pooling does it here; the name is that of `sps`). A stage with a 0
-            has a convolution 3 x 3 of stride 1 instead; "0011" leaves a 32 x 32 image 8 x 8 tokens. An odd row or
-            column is dropped.
+        mlp_ratio: hidden channels per channel in the MLPs.
+        pooling: as in `sps`, though here a 1 halves by convolution and drops an odd row or column. A stage with 0 has
+            a convolution 3 x 3 with stride 1. "0011" makes 8 x 8 tokens of a 32 x 32 image.
+
+    Raises:
+        UserError: `embed_dim` is not a multiple of 8, `pooling` is malformed, or `img_size` is too small to halve.
     """
 
     def __init__(
@@ -42,13 +53,25 @@ class SCS(nn.Sequential):
         mlp_ratio: float = 4.0,
         pooling: str = "1111",
     ):
-        size, halves = (img_size, img_size) if isinstance(img_size, int) else img_size, pooling.count("1")
+        size = (img_size, img_size) if isinstance(img_size, int) else img_size
+        halves = pooling.count("1")
         if min(size) < 2**halves:
             raise UserError(f"scs: {size[0]} x {size[1]} pixels are too few to halve {halves} times: set pooling")
         layers = []
         widths = pairwise(stage_widths(in_channels, embed_dim))
-        for (before, width), half in zip(widths, halvings(pooling), strict=True):
+        for (before, width), half in zip(widths, parse_pooling(pooling), strict=True):
             kernel, stride = (2, 2) if half else (3, 1)
-            layers.append(ConvNormNode(before, width, node, step, kernel, stride))
-            layers.append(Block(width, 1, mlp_ratio, step, None, "mlp(kernel=3)", node, "spike"))
+            layers.append(ConvNormNode(before, width, node=node, step=step, kernel=kernel, stride=stride))
+            layers.append(
+                Block(
+                    dim=width,
+                    num_heads=1,
+                    mlp_ratio=mlp_ratio,
+                    step=step,
+                    attention=None,
+                    mlp="mlp(kernel=3)",
+                    node=node,
+                    shortcut="spike",
+                )
+            )
         super().__init__(*layers)

@@ -1,4 +1,13 @@
-"""Spiking patch splitting: four convolution stages, some of them halving the image, and a position stage."""
+"""Spiking patch splitting (SPS) of Spikformer, and the forms of SDT (`ms_sps`) and SGLFormer (`sgl_tokenizer`).
+
+Example:
+    import torch
+    import zoo
+    from registry import create
+
+    sps = create("embedding", 'sps(pooling="1111")', in_channels=3, embed_dim=64, step=4)
+    sps(torch.rand(4, 2, 3, 32, 32)).shape  # -> torch.Size([4, 2, 64, 2, 2])
+"""
 
 from __future__ import annotations
 
@@ -8,43 +17,31 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from registry import register
+from st_utils.embedding.stages import parse_pooling, stage_widths
 from st_utils.errors import UserError
 from st_utils.layer import ConvNorm, ConvNormNode, halve
-
-FIRST_STAGE = 8  # embed_dim over the channels of the first stage
-
-
-def stage_widths(in_channels: int, embed_dim: int) -> list[int]:
-    """The channels that enter the first of the four stages, and that leave each. Raises UserError."""
-    if embed_dim % FIRST_STAGE:
-        raise UserError(f"embed_dim must be a multiple of {FIRST_STAGE}, not {embed_dim}")
-    return [in_channels, embed_dim // 8, embed_dim // 4, embed_dim // 2, embed_dim]
 
 
 def _stages(in_channels: int, embed_dim: int, node: str, step: int) -> nn.ModuleList:
     widths = pairwise(stage_widths(in_channels, embed_dim))
-    return nn.ModuleList(ConvNormNode(a, b, node, step, kernel=3) for a, b in widths)
-
-
-def halvings(pooling: str) -> list[bool]:
-    """Whether each of the four stages halves the image. Raises UserError."""
-    if len(pooling) != 4 or set(pooling) - set("01"):
-        raise UserError(f'pooling must be four of 0 and 1, such as "0011", not "{pooling}"')
-    return [flag == "1" for flag in pooling]
+    return nn.ModuleList(ConvNormNode(before, after, node, step, kernel=3) for before, after in widths)
 
 
 @register.embedding("sps", source="Zhou et al. 2023 (Spikformer), arXiv:2209.15425; ZK-Zhou/spikformer")
 class SPS(nn.Module):
-    """Spikformer's patch splitting: `[T, B, C_in, H, W]` -> `[T, B, D, H', W']` of values 0, 1, 2.
+    """Spiking patch splitting: four convolution stages, then a position stage x + neuron(norm(conv 3 x 3(x))).
 
-    A stage is convolution 3 x 3, norm, neuron and, where `pooling` has a 1, max-pooling of the spikes. The
-    position stage adds its own spikes: x + neuron(norm(conv(x))). `pooling` is "0011" for CIFAR and "1111"
-    for events and ImageNet; a 1 halves the image.
+    `[T, B, C_in, H, W]` -> `[T, B, D, H', W']`, sums of two spikes (0, 1, 2). A stage is convolution 3 x 3, norm,
+    neuron and, where `pooling` has a 1, max-pooling of the spikes; the stages have D / 8, D / 4, D / 2 and D channels.
 
     Args:
-        spiking: a neuron ends the position stage; without it real values leave (SWFormer's x + norm(conv(x))).
-        shortcut: x is added; with neither, norm(conv(x)), it is Spikingformer's, whose neurons stand before the
-            convolutions (arXiv:2304.11954).
+        pooling: "0011" for CIFAR, "1111" for event data and ImageNet (the authors' code).
+        spiking: false leaves the neuron out of the position stage, x + norm(conv(x)): real values (SWFormer).
+        shortcut: false leaves x out of the position stage; with `spiking=false` it is norm(conv(x)), as in
+            Spikingformer, whose neurons come before the convolutions (arXiv:2304.11954).
+
+    Raises:
+        UserError: `embed_dim` is not a multiple of 8, or `pooling` is malformed.
     """
 
     def __init__(
@@ -58,7 +55,7 @@ class SPS(nn.Module):
         shortcut: bool = True,
     ):
         super().__init__()
-        self.halve = halvings(pooling)
+        self.halve = parse_pooling(pooling)
         self.shortcut = shortcut
         self.stages = _stages(in_channels, embed_dim, node, step)
         last = partial(ConvNormNode, node=node, step=step) if spiking else ConvNorm
@@ -73,15 +70,21 @@ class SPS(nn.Module):
 
 @register.embedding("ms_sps", source="Yao et al. 2023 (SDT), arXiv:2307.01694; BICLab/Spike-Driven-Transformer")
 class MembraneSPS(nn.Module):
-    """SDT's patch splitting: as `sps`, but a membrane potential leaves it, `[T, B, D, H', W']`, real-valued.
+    """SDT's patch splitting: as `sps`, with a membrane shortcut: u + norm(conv 3 x 3(neuron(u))).
 
-    The last stage pools between norm and neuron, and what was pooled is the shortcut around the position
-    stage: norm(conv(neuron(u))) + u. (The authors' code also builds a neuron `rpe_lif` that it never calls.)
+    `[T, B, C_in, H, W]` -> `[T, B, D, H', W']`, membrane potentials. u is the last stage's potential before its neuron,
+    pooled where `pooling` says so. (The authors' code also builds a neuron `rpe_lif` that it never calls.)
+
+    Args:
+        pooling: "0011" or "1111" as for `sps`.
+
+    Raises:
+        UserError: `embed_dim` is not a multiple of 8, or `pooling` is malformed.
     """
 
     def __init__(self, in_channels: int, embed_dim: int, step: int = 4, node: str = "lif", pooling: str = "0011"):
         super().__init__()
-        self.halve = halvings(pooling)
+        self.halve = parse_pooling(pooling)
         self.stages = _stages(in_channels, embed_dim, node, step)
         self.position = ConvNorm(embed_dim, embed_dim, kernel=3)
 
@@ -97,10 +100,17 @@ class MembraneSPS(nn.Module):
 
 @register.embedding("sgl_tokenizer", source="Zhang et al. 2024 (SGLFormer), fnins.2024.1371290; ZhangHanN1/SGLFormer")
 class SGLTokenizer(nn.Module):
-    """SGLFormer's stem and tokenizer: five convolution stages, `[T, B, C_in, H, W]` -> spikes `[T, B, D, H', W']`.
+    """SGLFormer's stem and tokenizer: five stages of convolution 3 x 3, norm, max-pooling, neuron.
 
-    D / 6, D / 4, D / 2, D and D channels, rounded down. `pooling` is of the last four stages, between norm and
-    neuron; the STEP benchmark's form has none ("0000"), so that every pixel is a token.
+    `[T, B, C_in, H, W]` -> `[T, B, D, H', W']`, spikes. The stages have D / 6, D / 4, D / 2, D and D channels, rounded
+    down.
+
+    Args:
+        pooling: of the last four stages; the first never pools. The STEP benchmark's form is "0000": one token per
+            pixel.
+
+    Raises:
+        UserError: `embed_dim` is less than 6, or `pooling` is malformed.
     """
 
     def __init__(self, in_channels: int, embed_dim: int, step: int = 4, node: str = "lif", pooling: str = "0011"):
@@ -109,7 +119,7 @@ class SGLTokenizer(nn.Module):
             raise UserError(f"sgl_tokenizer: embed_dim must be at least 6, not {embed_dim}")
         widths = pairwise([in_channels, embed_dim // 6, embed_dim // 4, embed_dim // 2, embed_dim, embed_dim])
         stage = partial(ConvNormNode, node=node, step=step, kernel=3)
-        stages = zip(widths, [False, *halvings(pooling)], strict=True)
+        stages = zip(widths, [False, *parse_pooling(pooling)], strict=True)
         self.stages = nn.Sequential(*(stage(*width, pool=pool) for width, pool in stages))
 
     def forward(self, x: Tensor) -> Tensor:

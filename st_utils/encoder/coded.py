@@ -1,4 +1,13 @@
-"""The codes of BrainCog's encoder for images: rate, phase, and time to first spike."""
+"""Spike codes for images, as in BrainCog's encoder: rate, phase, and time to first spike (TTFS).
+
+Example:
+    import torch
+    import zoo
+    from registry import create
+
+    create("encoder", "ttfs", step=4)(torch.tensor([[[[1.0, 0.5, 0.0]]]])).flatten(1).tolist()
+    # -> [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.333..., 0.0], [0.0, 0.0, 0.0]]
+"""
 
 from __future__ import annotations
 
@@ -13,15 +22,18 @@ BRAINCOG = "BrainCog's Encoder, braincog/base/encoder/encoder.py; compared in th
 
 
 class Coded(Direct):
-    """Images `[B, C, H, W]` as spikes `[T, B, C, H, W]`; event frames are spikes already and pass through.
+    """Base class of the codes: images `[B, C, H, W]` -> spikes `[T, B, C, H, W]`; event frames pass through.
+
+    A subclass gives `encode`. No gradient goes back to the image.
 
     Args:
-        low, high: the pixel values that stand for 0 and 1; what lies beyond is taken for these. Images are
-            normalised by most recipes: a CIFAR image then lies within about -2 and 2.2.
-        legacy_range: what lies beyond goes into the formulas as it is, as in BrainCog: `ttfs` is silent there, and
-            `phase` has bits of other numbers, none for 1.
+        low, high: pixel values that are coded as 0 and 1; values outside are clamped to them. Most recipes normalise
+            images: a CIFAR pixel then lies between about -2 and 2.2.
+        legacy_range: true does not clamp, as in BrainCog: outside low...high `ttfs` is silent, `phase` has the bits of
+            the number as it is, and at `high` itself `phase` is silent.
 
-    Raises UserError when `high` is not above `low`.
+    Raises:
+        UserError: `high` is not above `low`.
     """
 
     def __init__(self, step: int = 4, low: float = 0.0, high: float = 1.0, legacy_range: bool = False):
@@ -38,15 +50,15 @@ class Coded(Direct):
             return self.encode(x if self.legacy_range else x.clamp(0, 1))
 
     def encode(self, x: Tensor) -> Tensor:
-        """Spikes `[T, ...]` of values between 0 and 1, `[...]`."""
+        """Spikes `[T, B, C, H, W]` of pixels `[B, C, H, W]` from 0 to 1."""
         raise NotImplementedError
 
 
 @register.encoder("rate", source=BRAINCOG)
 class Rate(Coded):
-    """Rate code: in every step a pixel spikes with a probability of its value, drawn from torch's generator.
+    """Rate code: at every step a pixel of value p spikes with probability p.
 
-    Evaluation draws too, so that its results depend on the generator's state and on the batch.
+    The draws come from torch's global generator, in evaluation too: results depend on its state and on the batch.
     """
 
     def encode(self, x: Tensor) -> Tensor:
@@ -55,25 +67,25 @@ class Rate(Coded):
 
 @register.encoder("phase", source=f"Kim et al. 2018 (weighted spikes), Neurocomputing 311; {BRAINCOG}")
 class Phase(Coded):
-    """Phase code: step t has bit t of the pixel's 8, the highest first, as a spike of 2^-t; then from the first again.
+    """Phase code: step t has bit t mod 8 of the pixel's 8 bits, highest first, as a spike of height 2^-(t mod 8).
 
-    The 8 bits are those of floor(256 x), at most 255.
+    The 8 bits are those of floor(256 p), at most 255, for a pixel of value p.
     """
 
     def encode(self, x: Tensor) -> Tensor:
         levels = (x * 256).long()
         levels = levels if self.legacy_range else levels.clamp(max=255)
-        phase = torch.arange(self.step, device=x.device).view(-1, *[1] * x.dim()) % 8
+        phase = torch.arange(self.step, device=x.device).view(-1, *[1] * x.dim()) % 8  # [T, 1, 1, 1, 1]
         return (levels >> (7 - phase) & 1).to(x.dtype) * 0.5 ** phase.to(x.dtype)
 
 
 @register.encoder("ttfs", aliases=("time_to_first_spike",), source=BRAINCOG)
 class TTFS(Coded):
-    """Time to first spike: a pixel spikes once, the brighter the earlier, and step t's spikes are 1 / (t + 1) high.
+    """Time to first spike: a pixel of value p spikes once, at step t = T - ceil(p T), with height 1 / (t + 1).
 
-    The step is T - ceil(x T), counted from 0; a pixel of 0 never spikes.
+    Steps are counted from 0: the brighter a pixel, the earlier. A pixel of 0 never spikes.
     """
 
     def encode(self, x: Tensor) -> Tensor:
-        time = torch.arange(self.step, device=x.device).view(-1, *[1] * x.dim())
+        time = torch.arange(self.step, device=x.device).view(-1, *[1] * x.dim())  # [T, 1, 1, 1, 1]
         return (time == self.step - (x * self.step).ceil()).to(x.dtype) / (time + 1)

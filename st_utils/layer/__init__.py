@@ -1,4 +1,15 @@
-"""Layers that parts share, over `[T, B, C, H, W]`."""
+"""Layers that parts share, over `[T, B, C, H, W]`: time steps, samples, channels, rows, columns.
+
+Example:
+    import torch
+    from st_utils.layer import ConvNormNode
+
+    layer = ConvNormNode(3, 16, node="lif", step=4, kernel=3)
+    layer(torch.rand(4, 2, 3, 8, 8)).shape  # -> torch.Size([4, 2, 16, 8, 8])
+
+Convolutions and norms see the T B images as one batch (`over_time.py`). `Conv2d` is torch's, with a faster algorithm
+for inputs that are mostly zeros.
+"""
 
 from st_utils.kernels.spike_conv.op import Conv2d
 from st_utils.layer.block import Block, Residual, Shortcut

@@ -1,8 +1,19 @@
-"""The residual block, in the field's two styles."""
+"""The transformer block: an attention and an MLP, each in a residual branch with spike or membrane shortcut.
+
+Example:
+    import torch
+    import zoo
+    from st_utils.layer.block import Block
+
+    settings = {"attention": "ssa", "mlp": "mlp", "node": "lif", "shortcut": "membrane"}
+    block = Block(dim=64, num_heads=4, mlp_ratio=4.0, step=4, **settings)
+    block(torch.rand(4, 2, 64, 8, 8)).shape  # -> torch.Size([4, 2, 64, 8, 8])
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -16,12 +27,20 @@ Shortcut = Literal["spike", "membrane"]
 
 
 class Residual(nn.Module):
-    """A branch with its one neuron and its shortcut, `[T, B, D, H, W]` -> the same.
+    """Residual branch with one neuron, `[T, B, D, H, W]` -> the same shape.
 
-    spike: x + neuron(branch(x)); spikes are added, so integers run along the shortcut (SEW-ResNet,
-    arXiv:2102.04159; Spikformer). membrane: x + branch(neuron(x)); membrane potentials are added, and every
-    branch sees spikes (MS-ResNet, arXiv:2112.08954; SDT). With `layer_scale` a learned factor a channel, which
-    starts there, weighs what is added (Touvron et al. 2021, arXiv:2103.17239).
+        spike      x + neuron(branch(x))    sums of spikes run along the shortcut: integers
+                                            (SEW-ResNet, arXiv:2102.04159; Spikformer)
+        membrane   x + branch(neuron(x))    membrane potentials run along the shortcut, every branch sees spikes
+                                            (MS-ResNet, arXiv:2112.08954; SDT)
+
+    Args:
+        branch: the layers of the branch, without its neuron.
+        dim: channels D.
+        node: spec of the branch's neuron.
+        drop_path: stochastic depth rate of the branch.
+        layer_scale: initial value of a learned factor per channel on the branch (Touvron et al. 2021,
+            arXiv:2103.17239); `None` has no factor.
     """
 
     def __init__(
@@ -49,13 +68,22 @@ class Residual(nn.Module):
 
 
 class Block(nn.Sequential):
-    """An attention and an MLP, each in its residual branch, `[T, B, D, H, W]` -> the same.
+    """Transformer block: an attention and an MLP, each in a residual branch, `[T, B, D, H, W]` -> the same shape.
 
     Args:
-        attention: none leaves an MLP alone.
-        local_attention: one more token mixer, in a branch before the attention's, without scale or drop path.
-        grid: gives the rows and columns of the tokens, for attentions that ask for them.
-        further: arguments for attentions that have them and whose spec leaves them open.
+        dim: channels D.
+        num_heads: offered to the attention.
+        mlp_ratio: hidden channels per channel in the MLP.
+        attention: spec of the attention; `None` leaves the MLP only.
+        mlp: spec of the MLP.
+        node: spec of the neurons.
+        shortcut, drop_path, layer_scale: see Residual.
+        mlp_node: spec of the neurons of the MLP's branch; `None` is `node`.
+        local_attention: spec of a further token mixer, in a branch before the attention, without layer_scale or
+            drop_path; `None` has none.
+        grid: a function that returns (rows, columns) of the token grid; it is called where an attention asks for them.
+        further: arguments offered to an attention beside the usual ones, such as `patch`; an attention without them
+            ignores them.
     """
 
     def __init__(
@@ -79,16 +107,17 @@ class Block(nn.Sequential):
         mlp_node = node if mlp_node is None else mlp_node
         offer = {"dim": dim, "num_heads": num_heads, "step": step, "node": node}
 
-        def mixer(spec: str | Spec) -> nn.Module:
+        def token_mixer(spec: str | Spec) -> nn.Module:
             known = entry("attention", spec).params
             asked = {name: value for name, value in (further or {}).items() if name in known}
             if grid is not None and "grid" in known:
                 asked["grid"] = grid()
             return create("attention", spec, **offer, **asked)
 
+        residual = partial(Residual, dim=dim, step=step, shortcut=shortcut)
         if local_attention is not None:
-            self.local = Residual(mixer(local_attention), dim, node, step, shortcut)
+            self.local = residual(token_mixer(local_attention), node=node)
         if attention is not None:
-            self.attention = Residual(mixer(attention), dim, node, step, shortcut, drop_path, layer_scale)
-        channels = create("mlp", mlp, dim=dim, mlp_ratio=mlp_ratio, step=step, node=mlp_node)
-        self.mlp = Residual(channels, dim, mlp_node, step, shortcut, drop_path, layer_scale)
+            self.attention = residual(token_mixer(attention), node=node, drop_path=drop_path, layer_scale=layer_scale)
+        channel_mixer = create("mlp", mlp, dim=dim, mlp_ratio=mlp_ratio, step=step, node=mlp_node)
+        self.mlp = residual(channel_mixer, node=mlp_node, drop_path=drop_path, layer_scale=layer_scale)

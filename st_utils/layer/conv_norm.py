@@ -1,4 +1,15 @@
-"""Convolution, batch norm and neuron over `[T, B, C, H, W]`, in the orders that the models use."""
+"""Convolution, batch norm and neuron over `[T, B, C, H, W]`, in the orders that models use.
+
+Example:
+    import torch
+    from st_utils.layer.conv_norm import ConvNormNode
+
+    layer = ConvNormNode(3, 16, node="plif(tau=2.0)", step=4, kernel=3, pool=True)
+    layer(torch.rand(4, 2, 3, 8, 8)).shape  # -> torch.Size([4, 2, 16, 4, 4])
+
+The arguments are the same in all of them: `in_channels`, `out_channels`, `kernel`, `stride`, `bias` and `groups` are
+the convolution's, with padding (kernel - 1) // 2; `node` is the spec of the neuron, `step` its number of time steps T.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +25,11 @@ from st_utils.node.base import build_node
 
 
 class ConvNorm(nn.Module):
-    """Convolution and batch norm, `[T, B, C, H, W]` -> `[T, B, C', H', W']`; the norm sees T * B samples."""
+    """Convolution, batch norm: `[T, B, C, H, W]` -> `[T, B, C', H', W']`, real values.
+
+    The norm's statistics are over the T B samples together. H' = ceil(H / stride) for an odd kernel, H / 2 for kernel 2
+    with stride 2.
+    """
 
     def __init__(
         self,
@@ -26,7 +41,7 @@ class ConvNorm(nn.Module):
         groups: int = 1,
     ):
         super().__init__()
-        padding = (kernel - 1) // 2  # an even kernel, of a stride as long, tiles the image
+        padding = (kernel - 1) // 2  # none for kernel 2 with stride 2, whose windows tile the image
         self.conv = Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias)
         self.norm = nn.BatchNorm2d(out_channels)
 
@@ -34,12 +49,16 @@ class ConvNorm(nn.Module):
         return over_time(self.norm, over_time(self.conv, x))
 
     def fold_norms(self) -> None:
-        """See st_utils.layer.fold_norms."""
+        """Fold the norm into the convolution, see `st_utils/layer/fold_norms.py`."""
         self.norm = fold_norm(self.conv, self.norm)
 
 
 class ConvNormNode(ConvNorm):
-    """Convolution, batch norm and a neuron: spikes `[T, B, C', H', W']`; with `pool`, halved before the neuron."""
+    """Convolution, batch norm, neuron: `[T, B, C, H, W]` -> spikes `[T, B, C', H', W']`.
+
+    Args:
+        pool: max-pooling to half the size between norm and neuron.
+    """
 
     def __init__(
         self,
@@ -65,7 +84,11 @@ class ConvNormNode(ConvNorm):
 
 
 class NodeConvNorm(ConvNorm):
-    """A neuron, then convolution and batch norm: real values in and out. With node=none it takes the image."""
+    """Neuron, convolution, batch norm: `[T, B, C, H, W]` -> `[T, B, C', H', W']`, real values to real values.
+
+    Args:
+        node: spec of the neuron; `None` has no neuron, for the image itself.
+    """
 
     def __init__(
         self,
@@ -86,7 +109,7 @@ class NodeConvNorm(ConvNorm):
 
 
 class NormNode(nn.Module):
-    """Batch norm and a neuron: real values `[T, B, C, H, W]` -> spikes of the same shape."""
+    """Batch norm, neuron: real values `[T, B, C, H, W]` -> spikes of the same shape."""
 
     def __init__(self, channels: int, node: str | Spec, step: int):
         super().__init__()

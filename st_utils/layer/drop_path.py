@@ -1,4 +1,11 @@
-"""Stochastic depth."""
+"""Stochastic depth (drop path).
+
+Example:
+    import torch
+    from st_utils.layer.drop_path import DropPath
+
+    DropPath(0.2)(torch.ones(4, 2, 64, 8, 8)).shape  # -> torch.Size([4, 2, 64, 8, 8])
+"""
 
 from __future__ import annotations
 
@@ -9,9 +16,12 @@ from st_utils.errors import UserError
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training a whole sample's branch is dropped, for all its time steps at once.
+    """Stochastic depth: in training a sample is set to 0 at all T steps with probability `rate`, else / (1 - rate).
 
-    Huang et al. 2016, arXiv:1603.09382. `[T, B, ...]` -> the same.
+    `[T, B, ...]` -> the same shape. It stands at the end of a residual branch. Huang et al. 2016, arXiv:1603.09382.
+
+    Raises:
+        UserError: `rate` is negative, or 1 or more.
     """
 
     def __init__(self, rate: float):

@@ -1,4 +1,11 @@
-"""The channel mixer of the spiking experts mixture."""
+"""The MLP of the spiking experts mixture (SEMM): half of the hidden spikes gate the other half.
+
+Example:
+    import zoo
+    from registry import create
+
+    create("mlp", "emsp", dim=64, mlp_ratio=2.0, step=4).spec  # -> 'emsp(dim=64, mlp_ratio=2.0)'
+"""
 
 from __future__ import annotations
 
@@ -12,11 +19,13 @@ from st_utils.papers import SEMM
 
 @register.mlp("emsp", source=f"{SEMM}; Fancyssc/SpikingTransformerBenchmark")
 class EMSP(nn.Module):
-    """Experts mixture of spiking perceptrons: half of the hidden spikes, mixed over 3 x 3 pixels, gate the other half.
+    """Experts mixture of spiking perceptrons: half of the hidden spikes gate the other half.
 
-    `[T, B, D, H, W]` -> the same, without the neuron of the block around it: 1 x 1 convolution to `mlp_ratio` D
-    channels, norm, neuron: a and b, half of them each; then neuron(norm(depthwise 3 x 3 (a))) * b, 1 x 1
-    convolution to D, norm.
+        a, b = halves of neuron(norm(conv 1 x 1(x)))                       D mlp_ratio / 2 channels each
+        norm(conv 1 x 1(neuron(norm(depthwise conv 3 x 3(a))) * b))        [T, B, D, H, W], as x
+
+    Raises:
+        UserError: the number of hidden channels is odd or 0.
     """
 
     def __init__(self, dim: int, mlp_ratio: float = 4.0, step: int = 4, node: str = "lif"):
@@ -30,5 +39,5 @@ class EMSP(nn.Module):
         self.fc2 = ConvNorm(half, dim, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        router, expert = self.fc1(x).chunk(2, dim=2)
+        router, expert = self.fc1(x).chunk(2, dim=2)  # [T, B, hidden / 2, H, W] each
         return self.fc2(self.depthwise(router) * expert)

@@ -1,4 +1,11 @@
-"""The channel mixer of SpikingResformer."""
+"""The MLP of SpikingResformer: the group-wise spiking feed-forward network.
+
+Example:
+    import zoo
+    from registry import create
+
+    create("mlp", "gwffn(group_size=32)", dim=64, mlp_ratio=2.0, step=4).spec  # -> 'gwffn(dim=64, group_size=32, ...)'
+"""
 
 from __future__ import annotations
 
@@ -12,14 +19,19 @@ from st_utils.papers import SPIKINGRESFORMER
 
 @register.mlp("gwffn", source=f"{SPIKINGRESFORMER}; Fancyssc/SpikingTransformerBenchmark")
 class GWFFN(nn.Module):
-    """Group-wise spiking feed-forward network: up, u + grouped 3 x 3 convolutions of u's spikes, down.
+    """Group-wise spiking feed-forward network: 1 x 1 up, grouped 3 x 3 convolutions with a shortcut, 1 x 1 down.
 
-    `[T, B, D, H, W]` -> the same, without the neuron of the block around it. Each convolution has no bias and a
-    norm; all but the first, which the block's neuron precedes, begin with a neuron.
+        u = up(x)                            up = norm(conv 1 x 1), after the block's neuron
+        down(u + grouped convolutions(u))    each norm(conv(neuron)); [T, B, D, H, W], as x
+
+    No convolution has a bias.
 
     Args:
-        group_size: channels of a group of the 3 x 3 convolutions; one group where there are fewer.
-        num_conv: 3 x 3 convolutions within the inner shortcut.
+        group_size: channels per group of the 3 x 3 convolutions; with fewer hidden channels there is one group.
+        num_conv: number of 3 x 3 convolutions inside the inner shortcut.
+
+    Raises:
+        UserError: the hidden channels do not divide into groups, or there are none.
     """
 
     def __init__(

@@ -1,4 +1,11 @@
-"""The channel mixer that Spikformer and SDT share."""
+"""The MLP of Spikformer and SDT.
+
+Example:
+    import zoo
+    from registry import create
+
+    create("mlp", "mlp(kernel=3)", dim=64, mlp_ratio=2.0, step=4).spec  # -> 'mlp(dim=64, kernel=3, mlp_ratio=2.0)'
+"""
 
 from __future__ import annotations
 
@@ -11,10 +18,17 @@ from st_utils.layer import ConvNorm, ConvNormNode
 
 @register.mlp("mlp", source="Zhou et al. 2023 (Spikformer), arXiv:2209.15425; Yao et al. 2023 (SDT), arXiv:2307.01694")
 class MLP(nn.Module):
-    """Two 1 x 1 convolutions with norm and a neuron between them, `mlp_ratio` times wider there.
+    """Two-layer perceptron per token: convolution 1 x 1, norm, neuron, convolution 1 x 1, norm.
 
-    `[T, B, D, H, W]` -> the same, without the neuron of the block around it. With kernel=3 it is the channel mixer
-    of Meta-SpikeFormer's convolution blocks (arXiv:2404.03663).
+    `[T, B, D, H, W]` -> the same shape, with int(D * mlp_ratio) hidden channels.
+
+    Args:
+        bias: the convolutions have a bias.
+        kernel: size of both convolutions, odd; 3 is the MLP of Meta-SpikeFormer's convolution blocks
+            (arXiv:2404.03663).
+
+    Raises:
+        UserError: `kernel` is even or less than 1, or `mlp_ratio` leaves no hidden channel.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Every part of every kind in every model that has a place for it; what can't be is refused, as docs/parts.md lists."""
+"""Every part trains in every model that has a place for it; what is refused is in the tables of docs/parts.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The channel mixers of the experts mixture and of SpikingResformer against their formulas."""
+"""The MLP of SpikingResformer against its formula."""
 
 from __future__ import annotations
 
@@ -13,15 +13,6 @@ from tests.attention.lively import lively
 
 def spikes() -> torch.Tensor:
     return (torch.rand(3, 2, 8, 4, 5) < 0.5).double()
-
-
-def test_emsp():
-    layer, x = lively(create("mlp", "emsp", dim=8, mlp_ratio=3, step=3)), spikes()
-    hidden = layer.fc1(x)
-    gate = layer.depthwise(hidden[:, :, :12])
-    assert layer.depthwise.conv.weight.shape == (12, 1, 3, 3)
-    assert 0 < gate.mean() < 1
-    torch.testing.assert_close(layer(x), layer.fc2(gate * hidden[:, :, 12:]))
 
 
 @pytest.mark.parametrize(("group_size", "groups"), [(8, 3), (64, 1), (24, 1), (1, 24)])
@@ -43,8 +34,6 @@ def test_gwffn(group_size, groups):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("emsp(mlp_ratio=0.125)", "must be an even number of channels"),
-        ("emsp(mlp_ratio=0.4)", "must be an even number of channels"),
         ("gwffn(mlp_ratio=0.1)", "must be above 0"),
         ("gwffn(group_size=0)", "must be above 0"),
         ("gwffn(group_size=6)", "32 hidden channels do not divide into groups of group_size=6"),

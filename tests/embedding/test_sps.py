@@ -1,4 +1,4 @@
-"""The forms of the patch splitting, and the plain stem."""
+"""The forms of the patch splitting, `sps` and `sgl_tokenizer`, against their formulas."""
 
 from __future__ import annotations
 
@@ -41,22 +41,11 @@ def test_sgl_tokenizer(pooling, side):
     assert y.any()
 
 
-@pytest.mark.parametrize(("spec", "side"), [("conv_stem", 20), ("conv_stem(kernel=7, stride=2, pool=true)", 5)])
-def test_conv_stem(spec, side):
-    layer = build(spec)
-    x = torch.rand(2, 1, 3, 20, 20).double()
-    u = layer.norm(layer.conv(x.flatten(0, 1)))
-    expected = F.max_pool2d(u, 3, 2, 1) if "pool" in spec else u
-    torch.testing.assert_close(layer(x), expected.unflatten(0, (2, 1)))
-    assert expected.shape[-1] == side
-
-
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
         ("sgl_tokenizer(embed_dim=5)", "embed_dim must be at least 6, not 5"),
         ('sgl_tokenizer(pooling="01")', "pooling must be four of 0 and 1"),
-        ("conv_stem(stride=0)", "kernel and stride must be at least 1, not 3 and 0"),
     ],
 )
 def test_mistakes(spec, message):
