@@ -1,15 +1,22 @@
-"""Operations of whole models, counted by this project and by others: do they agree?
+"""Do this project's operation counts agree with those of torch, SpikingJelly and of shapes by hand?
 
     python -m benchmarks.counts [--batch 1 4 64] [--spec SPEC ...] [--out FILE.json]
 
-Untrained models at published sizes, their norms settled on one batch so that they fire as in training. Per image:
+Models are untrained, at published sizes; the running statistics of their norms are those of one batch, so that they
+fire as in training. Columns, in operations per image:
 
-    dense    multiply-accumulates of all products without regard to zeros: ours, those of torch's FlopCounterMode (half
-             its operations), and of the layers with weights by hand, from the shapes of their outputs
-    acs      accumulations: ours, with the additions over spikes and the fused neurons there and not there (`off`)
-    synops   those of products that spikes alone enter, ours and SpikingJelly's SynOpCounter; apart, of convolutions.
-             Of a product of two signals theirs looks at whole tensors, ours at each matrix: where one holds sums of
-             spikes that happen to be 0 or 1 in a head, ours is less by what meets its zeros
+    dense                multiply-accumulates if no zero were skipped
+    flop_counter_dense   the same by torch's FlopCounterMode, whose two operations per product are halved
+    layers_by_hand       the same of the layers with weights alone, from the shapes of their outputs
+    macs, acs            multiply-accumulates and accumulations
+    off, same_off        macs, acs and dense without the fused neurons and the additions over spikes; are they equal?
+    synops               accumulations of the products that only binary spikes enter; conv_synops: of convolutions
+    spikingjelly_synops  the same by SpikingJelly's SynOpCounter; spikingjelly_conv_synops: of convolutions
+    convolutions         the number of convolutions that were counted; convolutions_that_ran: that ran
+
+Of a product of two signals, SpikingJelly classifies whole tensors, this project each matrix. Where a tensor of sums of
+spikes has a head in which all sums are 0 or 1, this project's `synops` are fewer: its zeros are skipped.
+Result: `benchmarks/results/counts.json`.
 """
 
 from __future__ import annotations
@@ -38,22 +45,22 @@ EVENTS = 'sdt(embed_dim=256, depth=2, embedding=ms_sps(pooling="1111"), step=8)'
 
 
 def prepared(spec: str, shape: tuple[int, ...]) -> nn.Module:
-    """The model in evaluation, firing as on a batch of random images or frames in training."""
+    """The model in evaluation mode; norms have the statistics of random images or frames of this shape, without B."""
     torch.manual_seed(0)
     side = {"img_size": shape[-1], "in_channels": shape[-3]}
     return settle(zoo.create_model(spec, **side), torch.rand(8, *shape)).eval()
 
 
 def counted(model: nn.Module, x: Tensor) -> dict[str, float]:
-    """Ours, per image."""
+    """This project's counts per image: acs, macs, dense, and the number of convolutions."""
     layers = [layer for layer in profile(model, x, rounds=0)["layers"] if layer["kind"] != "node"]
     sums = {name: sum(layer[name] for layer in layers) for name in ("acs", "macs", "dense")}
     return sums | {"convolutions": sum(layer["kind"] == "convolution" for layer in layers)}
 
 
 @torch.no_grad()
-def of_spikes_alone(model: nn.Module, x: Tensor) -> dict[str, float]:
-    """Ours, of layers and products that spikes alone enter, per image."""
+def synaptic_operations(model: nn.Module, x: Tensor) -> dict[str, float]:
+    """This project's synops and conv_synops per image: accumulations of products that only binary spikes enter."""
     with OperationCounter(model) as counter:
         model(x)
     spiking = [found for found in counter.layers.values() if found.inputs in ("silent", "binary")]
@@ -63,7 +70,7 @@ def of_spikes_alone(model: nn.Module, x: Tensor) -> dict[str, float]:
 
 @torch.no_grad()
 def by_hand(model: nn.Module, x: Tensor) -> tuple[float, int]:
-    """Multiply-accumulates of the layers with weights, from the shapes of their outputs; and the convolutions seen."""
+    """By the shapes of layers' outputs: multiply-accumulates per image, and the number of convolutions that ran."""
     total, seen = 0.0, set()
 
     def count(layer: nn.Module, _inputs: tuple, y: Tensor) -> None:
@@ -81,7 +88,7 @@ def by_hand(model: nn.Module, x: Tensor) -> tuple[float, int]:
 
 @torch.no_grad()
 def row(spec: str, model: nn.Module, x: Tensor) -> dict:
-    """All counts for one model and batch."""
+    """All columns for one model and batch."""
     ours = counted(model, x)
     with (
         mock.patch.object(sparse_conv, "_available", return_value=False),
@@ -102,7 +109,7 @@ def row(spec: str, model: nn.Module, x: Tensor) -> dict:
         **ours,
         "off": off,
         "same_off": ours == off,
-        **of_spikes_alone(model, x),
+        **synaptic_operations(model, x),
         "spikingjelly_synops": theirs.get_total() / len(x),
         "spikingjelly_conv_synops": theirs.records["Global"][torch.ops.aten.convolution.default] / len(x),
         "flop_counter_dense": flops.get_total_flops() / 2 / len(x),

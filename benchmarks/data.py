@@ -1,11 +1,16 @@
-"""Loader throughput: event frames from the cache against reading and integrating the recordings each time.
+"""How much faster are event frames from the cache than reading and integrating the recordings in every epoch?
 
     python -m benchmarks.data --data-dir DIR [--dataset "nmnist(event_size=34)"] [--step 10] [--workers 0 2]
                               [--event-augment nda] [--rounds 5] [--batch-size 50] [--out FILE.json]
 
-Both feed the same loader, which serves whole epochs of training batches [B, T, 2, H, W]; nothing is kept in memory
-between epochs. A round takes an epoch of each in turn; medians over the rounds are reported, and the median of the
-rounds' ratios.
+Both feed the same loader, which reads whole epochs of training batches `[B, T, 2, H, W]`; nothing is kept in memory
+between epochs. A round has an epoch of each. Columns, medians over the rounds:
+
+    workers            loader processes
+    cache, integrate   frames per second
+    ratio              seconds of integrating / seconds from the cache, of the same round
+
+`benchmarks/results/` has no result of it.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ from st_utils.training.run_folder import environment
 
 
 def epoch_seconds(batches: EpochLoader, epoch: int) -> float:
-    """The time that an epoch's batches take."""
+    """The seconds that reading all batches of an epoch takes."""
     batches.set_epoch(epoch)
     start = time.perf_counter()
     for _ in batches:
@@ -34,14 +39,14 @@ def epoch_seconds(batches: EpochLoader, epoch: int) -> float:
 
 
 def measure(given: argparse.Namespace, workers: int, cache_dir: str) -> dict[str, float]:
-    """Frames per second from the cache and by integrating, and their ratio."""
+    """The row for one number of workers: frames per second from the cache and by integrating, and the ratio."""
     loaders, counts = {}, {}
     for name, place in (("cache", cache_dir), ("integrate", "none")):
         data = create("dataset", given.dataset, data_dir=given.data_dir, cache_dir=place, step=given.step)
         loaders[name], _ = build_loaders(
             data, None, min(given.batch_size, len(data.train)), workers, event_augment=given.event_augment
         )
-        epoch_seconds(loaders[name], 0)  # workers start, files enter the page cache
+        epoch_seconds(loaders[name], 0)  # warms up: workers start, files enter the page cache
         counts[name] = len(loaders[name]) * min(given.batch_size, len(data.train)) * data.step
     seconds = {name: [] for name in loaders}
     for number in range(1, given.rounds + 1):
@@ -63,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(argv)
-    loader.KEEP_BYTES = 0  # or frames without augmentation would stay in memory from the first epoch on
+    loader.KEEP_BYTES = 0  # frames without augmentation would stay in memory after the first epoch
     with tempfile.TemporaryDirectory() as cache_dir:
         rows = [measure(given, workers, cache_dir) for workers in given.workers]
     print(f"{given.dataset}, T={given.step}, augmentation {given.event_augment or 'none'}; frames per second")

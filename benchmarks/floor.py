@@ -1,8 +1,13 @@
-"""The floor of a model's time: its convolutions and matrix products alone, forward and backward."""
+"""The floor of a model's time: its dense convolutions and matrix products alone, forward and backward.
+
+floor = Floor(lambda: model(images))     # records the products of one forward pass
+seconds(floor.train_step, "cpu")         # what a step takes without norms, neurons, loss and optimiser
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,23 +18,23 @@ PRODUCTS = {aten.convolution.default, aten.mm.default, aten.bmm.default, aten.ad
 
 
 class _Recorder(TorchDispatchMode):
-    """Notes every product that runs, with its arguments."""
+    """Records every product that runs, with its arguments."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[Callable, tuple]] = []
 
-    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, op: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if op in PRODUCTS:
             self.calls.append((op, args))
         return op(*args, **(kwargs or {}))
 
 
 class Floor(nn.Module):
-    """The products of one forward pass of a model, each on numbers of its own: the same shapes, strides and order.
+    """The products of one forward pass `run()`, on random numbers with the same shapes and strides, in the same order.
 
-    Of the first one, which sees the images, the input has no gradient. `channels_last` gives what the convolutions
-    see and their weights that order in memory, whatever the model had.
+    The first product, whose input is the image, has no gradient for its input. With `channels_last` the inputs and
+    weights of convolutions have that order in memory, whatever order the model's had.
     """
 
     def __init__(self, run: Callable[[], object], channels_last: bool = False):
@@ -47,9 +52,11 @@ class Floor(nn.Module):
         self.grads = [torch.randn_like(y) for y in self()]
 
     def forward(self) -> list[Tensor]:
+        """The results of all products."""
         return [op(*args) for op, args in self.products]
 
     def train_step(self) -> None:
+        """All products forward, and their gradients."""
         torch.autograd.grad(self(), self.leaves, self.grads)
 
 

@@ -1,4 +1,8 @@
-"""What a training step keeps for its backward pass, and what it allocates at most, in bytes."""
+"""Measure the memory of a training step: what it keeps for the backward pass, and its peak.
+
+saved_bytes(lambda: loss(model(images), labels).backward())
+peak_bytes(lambda: loss(model(images), labels).backward(), device="cpu")
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,10 @@ from torch import Tensor, nn
 
 
 def saved_bytes(step: Callable[[], object]) -> int:
-    """The most bytes that are kept for the backward pass at one time while `step` runs; each storage counts once.
+    """The largest number of bytes that are kept for the backward pass at one time while `step` runs.
 
-    Parameters, which are there anyway, do not count. With `packed_spikes` inside, what it packs counts as packed.
+    Each storage counts once. Parameters do not count, for they are kept anyway. Under `packed_spikes` the packed
+    tensors count, not the originals.
     """
     live: Counter[int] = Counter()
     now = most = 0
@@ -40,9 +45,9 @@ def saved_bytes(step: Callable[[], object]) -> int:
 
 
 def peak_bytes(step: Callable[[], object], device: str = "cpu") -> int:
-    """The most bytes that torch's allocator holds at one time while `step` runs, beyond those held before.
+    """The largest number of bytes that torch allocates at one time while `step` runs, beyond those it had before.
 
-    On a CPU it is the running sum of what torch's profiler records of every allocation.
+    On a CPU it is the largest running sum of the allocations that torch's profiler records.
     """
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()

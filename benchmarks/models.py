@@ -1,17 +1,29 @@
-"""Training and inference of whole models, in one process, alternating.
+"""How fast are training and inference of whole models, and how much memory do they take?
 
     python -m benchmarks.models [--rounds 5] [--batch 16] [--threads 2] [--device cpu] [--out FILE.json]
     python -m benchmarks.models --spec "sdt(attention=statten)"
     python -m benchmarks.models --no-compile --spec "sdt(embed_dim=256)" --spec "sdt(embed_dim=256, attention=statten)"
 
-Without --spec: Spikformer-4-384 of this zoo, in all its modes, against SpikingJelly 2.0's own (PyPI; eager,
-torch.compile, and on CUDA its Triton kernels), the same architecture; else each of these models against itself in
-plain torch. The floor is the convolutions and matrix products alone (see floor.py). A round is one training
-step (forward, loss, backward, AdamW; the floor has no loss and no optimiser) and one inference of each, in turn;
-medians over rounds count. `saved_bytes` is what a training step keeps for its backward pass, `peak_bytes` the most
-that it allocates. `train_active` and `infer_active` are the parts of the products' multiplications whose input is not
-zero: on a CPU this zoo computes no others. So that inference fires as often as training does, the norms first take over
-the statistics of the batch. A plot goes beside the JSON, as .png.
+Without --spec, Spikformer-4-384 of this zoo, in all its modes, is compared with SpikingJelly 2.0's own (PyPI; eager,
+torch.compile, and on CUDA its Triton kernels), which has the same architecture. With --spec, each model is compared
+with itself in plain torch. The floor is the dense convolutions and matrix products alone, see floor.py. A round has
+one training step (forward, loss, backward, AdamW; the floor has no loss and no optimiser) and one inference of each.
+Norms first get the statistics of the batch, so that inference fires as often as training. Columns, medians over the
+rounds:
+
+    parameters                               weights of the model
+    train_seconds, infer_seconds             of a training step and of an inference with `batch` images
+    train_all_seconds, infer_all_seconds     the same, of each round
+    train_images_per_second, infer_...       batch / seconds
+    train_over_floor, infer_over_floor       seconds / seconds of the floor; below 1 where zeros are skipped
+    train_speed_over, infer_speed_over       seconds of each reference / seconds of this row: times faster
+    saved_bytes, peak_bytes                  what a training step keeps for its backward pass; its peak
+    train_active, infer_active               share of the multiplications whose input is not 0; on a CPU this zoo's
+                                             convolutions do no others
+
+Results: `benchmarks/results/models-cpu-amd-epyc-2-threads.json` (without --spec),
+`models-sdt-qkformer-cpu-amd-epyc-2-threads.json` (two --spec) and, from a version without most of these columns,
+`models_cpu_xeon_2threads.json`; plots beside them as .png.
 """
 
 from __future__ import annotations
@@ -29,7 +41,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
-from benchmarks.firing import Active, settle
+from benchmarks.firing import ActiveProducts, settle
 from benchmarks.floor import Floor
 from benchmarks.memory import peak_bytes, saved_bytes
 from benchmarks.result import publish
@@ -44,7 +56,8 @@ STEPS = 4
 Context = Callable[[], AbstractContextManager]
 
 
-def pictures(batch: int) -> Tensor:
+def random_images(batch: int) -> Tensor:
+    """Images `[batch, 3, 32, 32]`, the same in every call."""
     return torch.rand(batch, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
@@ -52,10 +65,10 @@ class Runner:
     """One model under measurement: its training step and its inference on a fixed batch.
 
     Args:
-        infers: the model for inference, where that is another.
-        wrap: makes of a model what is called, such as torch.compile.
-        after: called after each forward pass.
-        around: the context of a training step's forward pass.
+        infers: the model for inference; by default the model that is trained.
+        wrap: maps a model to the function that is called, as torch.compile does.
+        after: called with the model after each forward pass, to reset its state.
+        around: makes the context of a training step's forward pass.
     """
 
     def __init__(
@@ -68,7 +81,7 @@ class Runner:
         after: Callable[[nn.Module], None] = lambda model: None,
         around: Context = nullcontext,
     ):
-        self.images = pictures(batch).to(device)
+        self.images = random_images(batch).to(device)
         self.labels = torch.randint(0, 10, (batch,), generator=torch.Generator().manual_seed(1)).to(device)
         self.model, self.infers = model.to(device), (infers or model).to(device)
         self.trains, self.evaluates = wrap(self.model), wrap(self.infers)
@@ -76,6 +89,7 @@ class Runner:
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
     def train(self) -> None:
+        """One training step."""
         self.model.train()
         with self.around():
             loss = F.cross_entropy(self._logits(self.trains), self.labels)
@@ -85,6 +99,7 @@ class Runner:
         self.optimizer.zero_grad(set_to_none=True)
 
     def infer(self) -> None:
+        """One inference of the batch."""
         self.infers.eval()
         with torch.no_grad():
             self._logits(self.evaluates)
@@ -95,22 +110,23 @@ class Runner:
         return logits.mean(0) if logits.dim() == 3 else logits
 
     def memory(self, device: str) -> dict[str, int]:
-        self.train()  # what the first step alone allocates does not count
+        """The bytes of a training step, see `benchmarks/memory.py`."""
+        self.train()  # the first step allocates more, such as the optimiser's state
         return {"saved_bytes": saved_bytes(self.train), "peak_bytes": peak_bytes(self.train, device)}
 
     def active(self) -> dict[str, float]:
-        """Of the model as it is, not compiled: see `Active`."""
+        """The shares of multiplications whose input is not 0, of the model without torch.compile."""
         parts = {}
         for what, model in (("train", self.model.train()), ("infer", self.infers.eval())):
-            with torch.no_grad(), Active(model) as active:
+            with torch.no_grad(), ActiveProducts(model) as active:
                 model(self.images)
             self.after(model)
-            parts[f"{what}_active"] = active.part
+            parts[f"{what}_active"] = active.share
         return parts
 
 
 class FloorRunner:
-    """The products of another runner's model."""
+    """The floor of another runner's model, see `Floor`."""
 
     def __init__(self, runner: Runner, channels_last: bool = False):
         runner.model.train()
@@ -119,19 +135,21 @@ class FloorRunner:
         self.train = self.model.train_step
 
     def infer(self) -> None:
+        """All products forward."""
         with torch.no_grad():
             self.model()
 
     def memory(self, device: str) -> dict[str, int]:
+        """Nothing: the floor's memory is not compared."""
         return {}
 
     def active(self) -> dict[str, float]:
+        """Nothing: the floor's numbers are random."""
         return {}
 
 
-# -- who is measured ------------------------------------------------------------------------------------------
 def spikingjelly(batch: int, device: str, backend: str = "torch", **settings: Callable) -> Runner:
-    """SpikingJelly 2.0's own Spikformer-4-384 for CIFAR-10 (9.31 M parameters); logits `[T, B, classes]`."""
+    """SpikingJelly 2.0's Spikformer-4-384 for CIFAR-10, with 9.31 million parameters; logits are `[T, B, classes]`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from spikingjelly.activation_based import functional
@@ -140,12 +158,12 @@ def spikingjelly(batch: int, device: str, backend: str = "torch", **settings: Ca
     for module in model.modules():
         if backend in getattr(module, "supported_backends", ()):
             module.backend = backend
-    settle(model, pictures(batch), functional.reset_net)
+    settle(model, random_images(batch), functional.reset_net)
     return Runner(model, batch, device, after=functional.reset_net, **settings)
 
 
-def plain(spec: str) -> nn.Module:
-    """The model in plain torch: its neurons, and dense products."""
+def plain_torch(spec: str) -> nn.Module:
+    """The model with neurons in plain torch and torch's dense convolutions."""
     model = zoo.create_model(spec, node="lif(backend=torch)")
     for module in model.modules():
         if isinstance(module, Conv2d):
@@ -154,8 +172,8 @@ def plain(spec: str) -> nn.Module:
 
 
 def zoo_modes(spec: str, batch: int, device: str, compile_too: bool) -> dict[str, Runner]:
-    """This zoo's model: as it is; with packed spikes in training and folded norms in inference; compiled."""
-    first, second, third = (settle(zoo.create_model(spec), pictures(batch)) for _ in range(3))
+    """This zoo's model in three modes: as it is; packed spikes in training, folded norms in inference; compiled."""
+    first, second, third = (settle(zoo.create_model(spec), random_images(batch)) for _ in range(3))
     runners = {
         spec: Runner(first, batch, device),
         f"{spec}, packed / folded": Runner(second, batch, device, zoo.fold_norms(second), around=packed_spikes),
@@ -167,12 +185,14 @@ def zoo_modes(spec: str, batch: int, device: str, compile_too: bool) -> dict[str
 
 
 def build(specs: list[str], batch: int, device: str, compile_too: bool) -> dict[str, Runner | FloorRunner]:
-    """What is measured, by name; what all are compared with is named `reference` in the result."""
+    """The measured runners by name; references have "spikingjelly" or "plain torch" in their name."""
     torch.manual_seed(0)
     runners: dict[str, Runner | FloorRunner] = {}
     for spec in specs or ["spikformer"]:
         reference = (
-            Runner(settle(plain(spec), pictures(batch)), batch, device) if specs else spikingjelly(batch, device)
+            Runner(settle(plain_torch(spec), random_images(batch)), batch, device)
+            if specs
+            else spikingjelly(batch, device)
         )
         of = f" of {spec}" if len(specs) > 1 else ""
         runners[f"floor{of}"] = FloorRunner(reference)
@@ -187,9 +207,8 @@ def build(specs: list[str], batch: int, device: str, compile_too: bool) -> dict[
     return runners
 
 
-# -- measuring ------------------------------------------------------------------------------------------------
 def measure(runners: dict[str, Runner | FloorRunner], rounds: int, batch: int, device: str) -> dict:
-    """A row of figures for each; the first two rounds warm up, and compile."""
+    """The row of each runner; the first two rounds warm up and compile, and do not count."""
     times = {name: {"train": [], "infer": []} for name in runners}
     for number in range(rounds + 2):
         for name, runner in runners.items():
@@ -212,11 +231,11 @@ def measure(runners: dict[str, Runner | FloorRunner], rounds: int, batch: int, d
 
 
 def compare(rows: dict[str, dict]) -> None:
-    """Into each row, its time over its floor's and how many times faster it is than each reference (see `build`)."""
+    """Add to each row its time over its floor's, and how many times faster it is than each reference."""
     references = [name for name in rows if "spikingjelly" in name or "plain torch" in name]
     for name, row in rows.items():
         if name.startswith("floor") and "channels last" not in name:
-            floor = row  # of the rows up to the next
+            floor = row  # the floor of the rows up to the next floor
         for what in ("train", "infer"):
             row[f"{what}_over_floor"] = row[f"{what}_seconds"] / floor[f"{what}_seconds"]
             row[f"{what}_speed_over"] = {
@@ -225,7 +244,7 @@ def compare(rows: dict[str, dict]) -> None:
 
 
 def plot(result: dict, path: Path) -> None:
-    """Seconds of a training step and of an inference, a bar a row, and the floor as a line."""
+    """Draw the seconds of a training step and of an inference, one bar per row, and the floor as a line."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,7 @@
-"""Where a benchmark's result goes."""
+"""Print and store a benchmark's result.
+
+publish({"rounds": 9, "rows": rows}, Path("benchmarks/results/mine.json"), plot)   # mine.json and mine.png
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 
 
 def publish(result: dict, path: Path | None, plot: Callable[[dict, Path], None]) -> None:
-    """Print the result; with a path, keep it there as JSON, and its plot beside it as .png."""
+    """Print the result as JSON; with a path, write it there, and call `plot(result, path)` with the suffix .png."""
     text = json.dumps(result, indent=2)
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,7 @@
-"""Clocks for benchmarks: in one process, alternating, medians."""
+"""Time functions against each other: in one process, in turn, medians.
+
+alternate({"ours": lambda: conv(x), "torch": lambda: torch_conv(x)}, rounds=9, device="cpu")   # seconds by name
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import torch
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
-    """How long work takes, with all that it starts on the device."""
+    """The seconds that `work()` takes, until everything that it started on the device has ended."""
     wait = torch.cuda.synchronize if device != "cpu" else lambda: None
     wait()
     start = time.perf_counter()
@@ -20,9 +23,10 @@ def seconds(work: Callable[[], object], device: str) -> float:
 
 
 def alternate(works: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, float]:
-    """Median seconds of each; the first two rounds warm up.
+    """The median seconds of each function over `rounds` rounds, after two rounds of warm-up.
 
-    Each is called twice and the second call counts, so that nobody pays for what the one before left in caches.
+    In a round each is called twice, and the second call counts: the first pays for the caches that the function before
+    it has filled.
     """
     times = {name: [] for name in works}
     for number in range(rounds + 2):

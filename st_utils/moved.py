@@ -1,8 +1,8 @@
-"""Modules that have moved: their old import paths work until version 0.2.0, with a warning that says the new one.
+"""Old import paths of modules that have moved: they work until version 0.2.0, with a warning that names the new path.
 
     from st_utils.transformer import SpikingTransformer    # FutureWarning: ... is now st_utils.backbone.transformer
 
-The old name and the new one are the same module, so that a class is one class whichever path it came by.
+Both paths give the same module object, so that a class is the same class by either path.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ MOVED = {
     "st_utils.data.event_recorded": "st_utils.data.events.recorded",
     "st_utils.data.event_scan": "st_utils.data.events.scan",
     "st_utils.data.event_sets": "st_utils.data.events.sets",
+    "st_utils.data.files": "st_utils.data.checked_files",
     "st_utils.data.folder": "st_utils.data.images.folder",
     "st_utils.data.idx": "st_utils.data.images.idx",
     "st_utils.data.sequences": "st_utils.data.images.sequences",
@@ -65,16 +66,32 @@ MOVED = {
     "zoo.braincog": "st_utils.braincog.networks",
 }
 
-# Functions that have another name since, by the module that they are in now.
+# Functions that have a new name, by the module that they are in now: {module: {old name: new name}}.
 RENAMED = {
     "st_utils.batch_share": {"rand": "rand_per_image", "share_of_batch": "micro_batch"},
+    "st_utils.data.checked_files": {"read_or_fetch": "read_or_download"},
+    "st_utils.data.events.augment": {"move": "translate"},
+    "st_utils.data.events.cache": {"files_of": "source_files"},
+    "st_utils.data.events.digits_dvs": {"path": "camera_path", "weights": "interpolation_weights"},
+    "st_utils.data.events.files": {"events_of": "sorted_events"},
+    "st_utils.data.events.scan": {
+        "by_class": "recordings_by_class",
+        "fetched": "read_or_download_with_tonic",
+        "files_in": "event_files",
+        "in_parts": "split_in_time",
+        "natural": "natural_key",
+        "numbered": "numbered_labels",
+    },
+    "st_utils.data.events.splits": {"Above": "NumbersAbove", "published": "published_splits"},
+    "st_utils.data.images.augment": {"erasing": "random_erasing"},
+    "st_utils.data.images.folder": {"scan": "find_images"},
     "st_utils.layer.fold_norms": {"fold": "fold_norm"},
     "st_utils.layer.over_time": {"distinct": "drop_repeated_steps", "remember": "update_running_statistics"},
 }
 
 
 class MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the modules of MOVED by their old names. Python asks it last: only where no file has the name."""
+    """Finds the modules of MOVED by their old names. It is the last finder, so that a file of the name comes first."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
@@ -87,12 +104,13 @@ class MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: types.ModuleType) -> None:
         old, new = module.__name__, MOVED[module.__name__]
         warnings.warn(f"{old} is now {new}; the old name works until version {UNTIL}", FutureWarning, stacklevel=2)
-        found = sys.modules[old] = importlib.import_module(new)  # import hands on what it finds here
+        moved = sys.modules[old] = importlib.import_module(new)  # `import` returns the entry of sys.modules
         if new in RENAMED:
-            found.__getattr__ = lambda name: _renamed(found, name)
+            moved.__getattr__ = lambda name: _renamed(moved, name)
 
 
 def _renamed(module: types.ModuleType, name: str) -> object:
+    """The function whose old name this is, with a warning. Raises AttributeError for a name that never was."""
     new = RENAMED[module.__name__].get(name)
     if new is None:
         raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
@@ -101,6 +119,6 @@ def _renamed(module: types.ModuleType, name: str) -> object:
 
 
 def find_moved_modules() -> None:
-    """Let Python find them, once."""
+    """Install the finder of moved modules; a second call changes nothing."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(MovedModules())

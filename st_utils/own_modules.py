@@ -1,4 +1,4 @@
-"""The project's modules have short names: a user's file of the same name, found first, is told of in one line.
+"""Check that the project's modules, which have short names, are not hidden by a user's files of the same names.
 
 require_own_modules("registry", "zoo")  # ImportError: /home/me/registry.py stands in the way of ...
 """
@@ -9,20 +9,20 @@ import importlib.util
 import sys
 from pathlib import Path
 
-HOME = Path(__file__).resolve().parents[1]  # the folder that the project's packages and main.py lie in
+HOME = Path(__file__).resolve().parents[1]  # the folder of the project's packages and of main.py
 
 
 def require_own_modules(*names: str) -> None:
-    """Raise ImportError, naming the file, where one of these top-level modules is found outside this project's folder.
+    """Raise ImportError, naming the file, if one of these top-level modules lies outside the project's folder.
 
-    Python would otherwise import that file, and fail far away with an error that names no cause.
+    Without this check Python would import that file, and fail later with an error that does not name the cause.
     """
     for name in names:
         module = sys.modules.get(name)
         spec = None if module else importlib.util.find_spec(name)
-        found = getattr(module, "__file__", None) or getattr(spec, "origin", None)
-        if found is None or not Path(found).resolve().is_relative_to(HOME):
-            what = found or f"a module {name!r} that has no file"
+        file = getattr(module, "__file__", None) or getattr(spec, "origin", None)
+        if file is None or not Path(file).resolve().is_relative_to(HOME):
+            what = file or f"a module {name!r} that has no file"
             raise ImportError(
                 f"{what} stands in the way of the module {name!r} of the Spiking Transformer Zoo: "
                 "rename it, or move it out of the folders that Python imports from"

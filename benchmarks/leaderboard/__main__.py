@@ -1,4 +1,10 @@
-"""The leaderboard's command line; see `python -m benchmarks.leaderboard --help` and docs/leaderboard.md."""
+"""The leaderboard's command line: run a suite, show its state, write its report, reproduce a row.
+
+    python -m benchmarks.leaderboard run --suite smoke --jobs 2        # results.db and results.db.runs/
+    python -m benchmarks.leaderboard report --out leaderboard          # index.html, table.md, table.csv
+
+docs/leaderboard.md explains it.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +33,15 @@ from st_utils.training.identity import changed_defaults
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, 1 where a run failed, 2 for a user's mistake."""
+    """Run the command line and return the exit status: 0; 1: a run failed; 2: a user's mistake; 130: interrupted."""
     parser = argparse.ArgumentParser("python -m benchmarks.leaderboard", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    _run_arguments(commands.add_parser("run", help="do what is not done of a suite"))
-    _status_arguments(commands.add_parser("status", help="what runs now and how far it is, what waits, what failed"))
-    _report_arguments(commands.add_parser("report", help="make the page, and the table as Markdown and CSV"))
-    _reproduce_arguments(commands.add_parser("reproduce", help="the command of a row, and with --run its run"))
+    _run_arguments(commands.add_parser("run", help="carry out the runs of a suite that are not done"))
+    _status_arguments(
+        commands.add_parser("status", help="the runs that are running, with their progress, waiting or failed")
+    )
+    _report_arguments(commands.add_parser("report", help="write the page, and the table as Markdown and CSV"))
+    _reproduce_arguments(commands.add_parser("reproduce", help="print a row's commands; with --run, run them again"))
     args = parser.parse_args(argv)
     try:
         return args.work(args)
@@ -70,7 +78,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what is not done of a suite."""
+    """Carry out the runs of a suite that are not done; 1 where one of them failed."""
     if args.jobs < 1:
         raise UserError(f"--jobs is {args.jobs}: give 1 or more")
     runs = chosen(args)
@@ -102,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tell_changed_defaults(done: dict[str, dict[str, Any]], runs: list[Run]) -> None:
-    """Say which rows were made when defaults of their model were others: they are not run again."""
+    """Print the rows that were run when their model had other defaults: they are not run again."""
     for run in {run.row: run for run in runs}.values():
         full = ((done.get(run.row) or {}).get("summary") or {}).get("full_spec")
         if full and (changes := changed_defaults("model", run.spec, full)):
@@ -110,7 +118,7 @@ def _tell_changed_defaults(done: dict[str, dict[str, Any]], runs: list[Run]) -> 
 
 
 def chosen(args: argparse.Namespace) -> list[Run]:
-    """The runs that the command line asks for."""
+    """The runs that the command line chooses."""
     for plugin in args.plugin:
         registry.load_plugin(plugin)
     registry.load_entry_points()
@@ -126,27 +134,28 @@ def chosen(args: argparse.Namespace) -> list[Run]:
 
 
 def _absolute(further: dict[str, Any]) -> dict[str, Any]:
-    """The same with whole paths, which mean the same in a process that works in another folder."""
+    """The settings with absolute paths, which a process in another folder understands too."""
     paths = {n: str(Path(v).absolute()) for n, v in further.items() if n in ("data_dir", "cache_dir") and v != "none"}
     return {**further, **paths}
 
 
 def _folders(store: str) -> Path:
-    """Where the runs of a store have their folders and logs."""
+    """The folder of a store's runs and logs."""
     return Path(f"{store}.runs").absolute()
 
 
 def _show(bar: tqdm, run: Run, outcome: Outcome) -> None:
+    """Print how a run ended, and move the bar."""
     bar.update(1)
     what = f"failed: {outcome.error}" if outcome.error else f"{outcome.results['summary']['top1']:.2f} %"
     bar.write(f"{run.label or run.spec} on {run.dataset}, seed {run.seed}: {what}")
 
 
 def _pulse(bar: tqdm, store: Store, keys: set[str], output: Path) -> None:
-    """Show beside the bar what runs now; in a log file once a minute."""
+    """Show the running runs beside the bar; in a log file, once a minute."""
     if sys.stderr.isatty() or time.time() - bar.last_print_t > 60:
         running = [run for run in store.running() if run["key"] in keys]
-        bar.set_postfix_str("; ".join(f"{status.name(run)}: {status.how_far(run, output)}" for run in running))
+        bar.set_postfix_str("; ".join(f"{status.name(run)}: {status.progress_text(run, output)}" for run in running))
 
 
 def _status_arguments(parser: argparse.ArgumentParser) -> None:
@@ -156,7 +165,7 @@ def _status_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def show_status(args: argparse.Namespace) -> int:
-    """Print the state of every run that is not done, and how far those that run have come."""
+    """Print the state of every run that is not done, and the progress of those that are running."""
     _must_exist(args.store)
     with Store(args.store) as store:
         print("\n".join(status.lines(_of_suite(store, args.suite), _folders(args.store))))
@@ -164,7 +173,7 @@ def show_status(args: argparse.Namespace) -> int:
 
 
 def _of_suite(store: Store, suite: str | None) -> list[dict[str, Any]]:
-    """The runs of a suite, by its name or its file, or all. Raises UserError for a suite that the store has not."""
+    """The runs of a suite, by its name or file, or all. Raises UserError for a suite that is not in the store."""
     runs = store.runs(suite and Path(suite).stem)
     if suite and not runs:
         raise UserError(f"the store has no suite {suite!r}; it has: {', '.join(store.suites()) or 'none'}")
@@ -179,7 +188,7 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def report(args: argparse.Namespace) -> int:
-    """Make the page, and the table as Markdown and CSV."""
+    """Write the page, and the table as Markdown and CSV."""
     from benchmarks.leaderboard.report import write_report
 
     _must_exist(args.store)
@@ -197,39 +206,40 @@ def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def reproduce(args: argparse.Namespace) -> int:
-    """Print the exact command of every run of a row; with --run, do them and compare."""
+    """Print the command of each run of a row; with --run, run them again and compare their accuracy."""
     _must_exist(args.store)
     with Store(args.store) as store:
-        found = [r for r in store.runs() if r["row"].startswith(args.row) or r["key"].startswith(args.row)]
-    if not found or len({r["row"] for r in found}) > 1:
-        problem = "is the beginning of several rows" if found else "is no row"
+        runs = [r for r in store.runs() if r["row"].startswith(args.row) or r["key"].startswith(args.row)]
+    if not runs or len({r["row"] for r in runs}) > 1:
+        problem = "is the beginning of several rows" if runs else "is no row"
         raise UserError(f"{args.row!r} {problem} of {args.store}; the table shows the rows' keys")
     worst = 0
-    for each in found:
-        words = ["python", MAIN.name, *_as_run(each).arguments()]
-        summary = each["summary"] or {}
+    for run in runs:
+        words = ["python", MAIN.name, *_as_run(run).arguments()]
+        summary = run["summary"] or {}
         if summary:
             print(f"# commit {summary.get('commit')}, torch {summary.get('torch')}, {summary.get('device')}")
         print(shlex.join(words))
         if args.run:
-            worst = max(worst, _run_again(each))
+            worst = max(worst, _run_again(run))
     return worst
 
 
-def _as_run(found: dict[str, Any]) -> Run:
+def _as_run(record: dict[str, Any]) -> Run:
+    """The `Run` of a row of the store."""
     names = ("spec", "dataset", "recipe", "seed", "settings", "label")
-    return Run(**{name: found[name] for name in names}, plugins=tuple(found["plugins"]))
+    return Run(**{name: record[name] for name in names}, plugins=tuple(record["plugins"]))
 
 
-def _run_again(each: dict[str, Any]) -> int:
-    """Run once more, from the beginning, and say how its accuracy compares."""
+def _run_again(run: dict[str, Any]) -> int:
+    """Run once more, from the beginning, into reproduced/KEY, and print both accuracies; the exit status."""
     from benchmarks.leaderboard.runner import results
 
-    output = Path("reproduced") / each["key"]
-    words = [sys.executable, str(MAIN), *_as_run(each).arguments(), "--output", str(output)]
+    output = Path("reproduced") / run["key"]
+    words = [sys.executable, str(MAIN), *_as_run(run).arguments(), "--output", str(output)]
     status = subprocess.run(words, check=False).returncode
     if status == 0:
-        again, before = results(output)["summary"], each["summary"] or {}
+        again, before = results(output)["summary"], run["summary"] or {}
         print(f"top-1 {again['top1']:.2f} %" + (f"; the table has {before['top1']:.2f} %" if "top1" in before else ""))
         if before.get("data") not in (None, again["data"]):
             print("on other data than the table's: another --data-dir, or files that changed")
@@ -237,6 +247,7 @@ def _run_again(each: dict[str, Any]) -> int:
 
 
 def _must_exist(store: str) -> None:
+    """Raise UserError where there is no store of this name."""
     if not Path(store).is_file():
         raise UserError(f"no store at {store}: `run --suite smoke` makes one, --store names another")
 

@@ -1,4 +1,4 @@
-"""Carries out runs on a Ray cluster; see `runner.py` for what a launcher does.
+"""Carry out a suite's runs on a Ray cluster; runner.py has the launcher for one machine, and what a launcher does.
 
 python -m benchmarks.leaderboard run --suite smoke --launcher ray --ray-address HOST:6379
 """
@@ -18,11 +18,16 @@ from st_utils.errors import UserError
 
 
 class RayLauncher:
-    """Runs on a Ray cluster (PyPI: ray), each on `cpus` cores; the results travel back, no folder is shared.
+    """Carries out runs on a Ray cluster (PyPI: ray) and gets their results back; no folder is shared.
 
     Args:
-        address: of the cluster; none: what `ray.init` finds, or one on this machine.
-        output: folder of the runs' folders, on every machine.
+        output: the folder of the runs' folders, on every machine.
+        further: settings of main.py for every run that change no result, such as data_dir.
+        address: the cluster's; None: the cluster that `ray.init` finds, or a new one on this machine.
+        cpus, gpus: cores and GPUs per run.
+
+    Raises:
+        UserError: Ray is not installed.
     """
 
     def __init__(
@@ -47,35 +52,38 @@ class RayLauncher:
         self._running: dict[Any, str] = {}
 
     def check(self, runs: list[Run]) -> None:
-        """On one of the machines: the data need not be where the runner is."""
+        """Check the data on one of the cluster's machines: this one need not have them."""
         if problem := self._ray.get(self._check.remote(runs, self._arguments[1])):
             raise UserError(problem)
 
     def start(self, run: Run) -> None:
+        """Begin a run."""
         self._running[self._remote.remote(run, *self._arguments)] = run.key
 
     def ended(self) -> list[Outcome]:
+        """The runs that ended since the last call; waits up to a second for one."""
         done, _ = self._ray.wait(list(self._running), timeout=1.0)
         return [self._outcome(ref) for ref in done]
 
     def _outcome(self, ref: Any) -> Outcome:
         key = self._running.pop(ref)
         try:
-            ended = self._ray.get(ref)
+            outcome = self._ray.get(ref)
             with open_log(self._output, key) as log:
-                log.write(ended.said.encode())
-            return with_log(ended, self._output)
-        except self._ray.exceptions.RayError as error:  # a node that was lost, say
+                log.write(outcome.printed.encode())
+            return with_log(outcome, self._output)
+        except self._ray.exceptions.RayError as error:  # such as a lost machine
             return Outcome(key, None, f"{type(error).__name__}: {str(error).splitlines()[0]}")
 
     def stop(self) -> None:
+        """End the runs that are running."""
         for ref in self._running:
             self._ray.cancel(ref, force=True)
         self._running.clear()
 
 
 def _check_on_a_node(runs: list[Run], further: Mapping[str, Any]) -> str | None:
-    """What is wrong with the runs' data, in a Ray worker."""
+    """Check the runs' data in a Ray worker: the first fault in one line, or None."""
     for plugin in dict.fromkeys(plugin for run in runs for plugin in run.plugins):
         registry.load_plugin(plugin)
     try:
@@ -86,7 +94,7 @@ def _check_on_a_node(runs: list[Run], further: Mapping[str, Any]) -> str | None:
 
 
 def _on_a_node(run: Run, output: str, further: Mapping[str, Any], threads: int) -> Outcome:
-    """One run in a Ray worker."""
+    """Carry out one run in a Ray worker."""
     done = subprocess.run(
         command(run, Path(output), further),
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""What a suite's seeds and settings may be: nothing that would make equal runs look like different ones.
+"""Check a suite's seeds and settings: none may make equal runs look like different ones.
 
 seed_numbers("0, 1, 2", "--seeds")          # [0, 1, 2]
 run_settings({"epochs": 8}, "mine.yml")     # {"epochs": 8}
@@ -18,13 +18,13 @@ import yaml
 from st_utils.errors import UserError
 from st_utils.training.settings import Settings, checked
 
-LARGEST_SEED = 2**63 - 1  # what the store's integers hold
+LARGEST_SEED = 2**63 - 1  # the largest integer in the store
 
-# settings that change no result, but the time and the memory that the table also compares
+# Settings that change no result, but the time or the memory, which are columns of the table.
 MEASURED_BY = ("workers", "pack_spikes", "recompute")
-# settings that a suite says elsewhere, or that belong to one machine or to one kind of call: where they go
+# Settings that are written elsewhere in a suite, or on the command line: where.
 ELSEWHERE = {
-    "model": "it is said by the entries",
+    "model": "the entries have it",
     "dataset": "write it as the suite's or the entry's own `dataset`",
     "recipe": "write it as the suite's or the entry's own `recipe`",
     "seed": "write the suite's `seeds`: with one seed in the settings all of them would be the same run",
@@ -42,7 +42,7 @@ RUNNERS = "the runner decides it for every run"
 
 
 def run_settings(values: Any, origin: str) -> dict[str, Any]:
-    """Settings of a suite or an entry, checked. Raises UserError, which names `origin`, for one that can't be there."""
+    """Check the settings of a suite or an entry. Raises UserError, naming `origin`, for one that can't be there."""
     if values is None:
         return {}
     if not isinstance(values, Mapping):
@@ -60,9 +60,10 @@ def run_settings(values: Any, origin: str) -> dict[str, Any]:
 
 
 def seed_numbers(written: str | Iterable[Any], origin: str) -> list[int]:
-    """Seeds from a text with commas or from a YAML list, each a whole number from 0 on, and each once.
+    """Read seeds from a text with commas or from a YAML list.
 
-    Raises UserError, which names `origin`: a repeated seed would count one run as two.
+    Raises UserError, naming `origin`, unless each is a whole number from 0 up and there only once: a repeated seed
+    would count one run as two.
     """
     if isinstance(written, str):
         words: list[Any] = [word.strip() for word in written.split(",")]
@@ -86,7 +87,7 @@ def seed_numbers(written: str | Iterable[Any], origin: str) -> list[int]:
 def suite_seeds(content: Mapping[str, Any], path: Path) -> list[int]:
     """The seeds of a suite's file, `[0, 1, 2]` where it has none.
 
-    They are also read as they are written: YAML takes 012 for ten, 1_0 too, and 1:30 for ninety.
+    Their text is checked too, because YAML reads 012 and 1_0 as ten, and 1:30 as ninety.
     """
     if "seeds" not in content:
         return [0, 1, 2]

@@ -1,8 +1,12 @@
-"""Carries out the runs of a suite, each as `python main.py` in a process of its own.
+"""Carry out the runs of a suite, each as `python main.py` in a process of its own.
 
-A run's folder lies beside the store, in `<store>.runs/`: a run that was killed goes on there from its last whole
-epoch. A run that fails is recorded with its last line and stops no other; all that it said stays in
-`<store>.runs/<key>.log` until it is run again. Data that can't be read stop the suite before its first run.
+    with Store("results.db") as store:
+        store.add("smoke", runs)
+        run_suite(store, runs, LocalLauncher(slots=2, output=Path("results.db.runs"), further={}))
+
+A run's folder is `<store>.runs/<key>/`: a run that was killed is resumed there from its last whole epoch. A run that
+fails is recorded with its last line, and the others go on; all that it printed stays in `<store>.runs/<key>.log` until
+it is run again. Data that can't be read stop the suite before its first run.
 """
 
 from __future__ import annotations
@@ -38,29 +42,30 @@ POLL = 0.2  # seconds between looks at the processes
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its results, or the line that says why it failed; `said` is what its process printed."""
+    """How a run ended: its results, or why it failed, in one line; `printed` is all that its process printed."""
 
     key: str
     results: dict[str, Any] | None
     error: str | None = None
-    said: str = ""
+    printed: str = ""
 
 
 class Launcher(Protocol):
-    """Where runs are carried out; `slots` at once."""
+    """Carries out runs, up to `slots` of them at once."""
 
     slots: int
 
     def check(self, runs: list[Run]) -> None:
         """Raise UserError where these runs can't have their data or device."""
 
-    def start(self, run: Run) -> None: ...
+    def start(self, run: Run) -> None:
+        """Begin a run, or resume it."""
 
     def ended(self) -> list[Outcome]:
-        """The runs that ended since the last call; waits a moment where none has."""
+        """The runs that ended since the last call; waits a moment if none has."""
 
     def stop(self) -> None:
-        """End what still runs."""
+        """End the runs that are running."""
 
 
 def run_suite(
@@ -71,14 +76,15 @@ def run_suite(
     progress: Callable[[Run, Outcome], None] = lambda run, outcome: None,
     pulse: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run what is not done of these runs, until none is left that this process may take.
+    """Carry out those of these runs that are not done, until none is left that this process may take.
 
     Args:
+        retry: carry out failed runs again.
         progress: called when a run has ended.
         pulse: called every `BEAT` seconds while runs are carried out.
 
     Raises:
-        UserError: the data or the device of the runs can't be used; then none is begun.
+        UserError: the data or the device of the runs can't be used; then no run is begun.
     """
     owner, by_key = this_process(), {run.key: run for run in runs}
     closed = ("done",) if retry else ("done", "failed")
@@ -110,11 +116,11 @@ def run_suite(
 
 
 class LocalLauncher:
-    """Processes on this machine.
+    """Carries out runs as processes on this machine.
 
     Args:
-        slots: runs at once; they share the machine's cores.
-        output: folder of the runs' folders.
+        slots: the number of runs at once; they share the machine's cores.
+        output: the folder of the runs' folders and logs.
         further: settings of main.py for every run that change no result, such as data_dir.
     """
 
@@ -124,10 +130,12 @@ class LocalLauncher:
         self._running: dict[str, tuple[subprocess.Popen, Any]] = {}
 
     def check(self, runs: list[Run]) -> None:
+        """Raise UserError where the data or the device of these runs can't be used."""
         device_of(self.further.get("device", "auto"))
         check_data(runs, self.further)
 
     def start(self, run: Run) -> None:
+        """Begin a run, or resume it."""
         log = open_log(self.output, run.key)
         process = subprocess.Popen(
             command(run, self.output, self.further),
@@ -140,6 +148,7 @@ class LocalLauncher:
         self._running[run.key] = process, log
 
     def ended(self) -> list[Outcome]:
+        """The runs that ended since the last call; waits `POLL` seconds if none has."""
         done = [key for key, (process, _) in self._running.items() if process.poll() is not None]
         if not done:
             time.sleep(POLL)
@@ -149,10 +158,11 @@ class LocalLauncher:
         process, log = self._running.pop(key)
         with log:
             log.seek(0)
-            said = log.read().decode(errors="replace")
-        return with_log(outcome(key, process.returncode, said, self.output), self.output)
+            printed = log.read().decode(errors="replace")
+        return with_log(outcome(key, process.returncode, printed, self.output), self.output)
 
     def stop(self) -> None:
+        """End the runs that are running; each may write a checkpoint for 30 s."""
         for process, log in self._running.values():
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -164,7 +174,7 @@ class LocalLauncher:
 
 
 def open_log(output: Path, key: str) -> Any:
-    """The file that takes what a run prints, emptied. Raises UserError where it can't be made."""
+    """Open the log of a run, emptied. Raises UserError where it can't be made."""
     path = log_path(output, key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,20 +184,21 @@ def open_log(output: Path, key: str) -> Any:
 
 
 def log_path(output: Path, key: str) -> Path:
+    """The file of all that a run prints."""
     return output / f"{key}.log"
 
 
 def with_log(ended: Outcome, output: Path) -> Outcome:
-    """The outcome, a failure's line with the place of its log."""
+    """The outcome; a failure's line ends with the path of its log."""
     if ended.error is None:
         return ended
     return replace(ended, error=f"{ended.error}; all that it said: {log_path(output, ended.key)}")
 
 
 def check_data(runs: list[Run], further: Mapping[str, Any]) -> None:
-    """Read every data set of these runs once, from where the runs would. Raises UserError for one that can't be.
+    """Read every data set of these runs once, as the runs will. Raises UserError for one that can't be read.
 
-    A data set that one run's time steps or frame size do not suit, and another's do, is that run's own failure.
+    A data set that refuses the time steps or the frame size of one run, but not of another, fails in that run alone.
     """
     by_dataset: dict[str, dict[tuple, dict[str, Any]]] = {}
     for run in runs:
@@ -206,7 +217,7 @@ def check_data(runs: list[Run], further: Mapping[str, Any]) -> None:
 
 
 def data_offer(run: Run, further: Mapping[str, Any]) -> dict[str, Any]:
-    """What main.py will offer the run's data set: where its files are and, for frames, how many and how large."""
+    """The arguments that main.py offers the run's data set: where its files are, the number and the size of frames."""
     recipe = {} if run.recipe == "none" else read_recipe(run.recipe)
     chosen = {**recipe, **run.settings, **further}
     places = {"data_dir": "data", "cache_dir": None, "download": False}
@@ -216,7 +227,7 @@ def data_offer(run: Run, further: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def command(run: Run, output: Path, further: Mapping[str, Any]) -> list[str]:
-    """The command that does a run, resuming it where it was begun."""
+    """The command that carries out a run, or resumes it."""
     return [
         sys.executable,
         str(MAIN),
@@ -229,19 +240,19 @@ def command(run: Run, output: Path, further: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def outcome(key: str, status: int, said: str, output: Path) -> Outcome:
-    """What a run's process left behind: its exit status, what it printed, its folder."""
+def outcome(key: str, status: int, printed: str, output: Path) -> Outcome:
+    """The outcome of a run, from its process's exit status, from what it printed, and from its folder."""
     if status == 0:
         with contextlib.suppress(UserError, OSError, ValueError):
-            return Outcome(key, results(output / key), said=said)
-    lines = [line.strip() for line in said.replace("\r", "\n").split("\n") if line.strip()]
+            return Outcome(key, results(output / key), printed=printed)
+    lines = [line.strip() for line in printed.replace("\r", "\n").split("\n") if line.strip()]
     cause = next((line for line in reversed(lines) if line.startswith("error:")), lines[-1] if lines else "no output")
     name = signal.Signals(-status).name if status < 0 else f"status {status}"
-    return Outcome(key, None, f"{cause.removeprefix('error: ')} ({name})", said)
+    return Outcome(key, None, f"{cause.removeprefix('error: ')} ({name})", printed)
 
 
 def results(folder: Path) -> dict[str, Any]:
-    """What a finished run's folder says. `folder` holds that one run's folder; of several, the last that ended."""
+    """The results of the finished run in `folder`; of several, of the last that ended. Raises UserError for none."""
     summaries = sorted(folder.glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
     if not summaries:
         raise UserError(f"{folder} has no finished run")
@@ -256,6 +267,6 @@ def results(folder: Path) -> dict[str, Any]:
 
 
 def die_with_parent() -> None:
-    """A run must not outlive a killed runner, or two processes would work on it (Linux only)."""
+    """End this process when its parent dies (Linux only): else a killed runner's run would soon be run twice."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

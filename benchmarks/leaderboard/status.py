@@ -1,8 +1,8 @@
-"""What a store's runs are doing: queued, running, lost, failed or done, and how far those that run have come.
+"""Describe the state of a store's runs: queued, running, lost, failed or done, and the progress of running ones.
 
     python -m benchmarks.leaderboard status --store results.db
 
-The figures of a running run come from its folder's metrics.jsonl, which has a line for every epoch that is done.
+The progress of a run comes from metrics.jsonl in its folder, which has a line for every epoch that is done.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ STATES = ("done", "running", "lost", "queued", "failed")
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a running run has come, from its folder.
+    """The progress of a running run.
 
     Attributes:
-        epoch, epochs: those that are done, and all that it will do.
-        top1: in percent, after the last epoch; None before the first has ended.
-        seconds_left: until its last epoch has ended; None where no epoch was timed.
+        epoch: how many epochs are done.
+        epochs: how many epochs the run has.
+        top1: the test accuracy in percent after the last epoch that is done; None before the first.
+        seconds_left: the estimated time until the last epoch has ended; None before the first.
     """
 
     epoch: int
@@ -38,14 +39,14 @@ class Progress:
 
 
 def state(run: dict[str, Any]) -> str:
-    """One of `STATES`. A run is lost when the process that took it is dead: the next `run` takes it up."""
+    """One of `STATES`. A run is lost if the process that took it is dead: the next `run` takes it up."""
     if run["status"] == "running":
         return "running" if alive(run["owner"], run["beat"]) else "lost"
     return "queued" if run["status"] == "pending" else run["status"]
 
 
 def progress(folder: Path) -> Progress | None:
-    """The progress of the run in `folder`, the one that `<store>.runs/` has for its key; None before it trains."""
+    """The progress of the run in `folder`, `<store>.runs/<key>`; None before it trains."""
     files = sorted(folder.glob("*/args.yml"), key=lambda path: path.stat().st_mtime)
     if not files:
         return None
@@ -63,10 +64,10 @@ def progress(folder: Path) -> Progress | None:
 
 
 def _seconds_per_epoch(rows: list[dict[str, Any]], wall: float) -> float:
-    """Seconds from one epoch's end to the next, testing and saving included.
+    """The seconds from one epoch's end to the next, with testing and saving.
 
-    `wall` seconds passed between the run's start, or its last resumption, and the end of its last epoch. The rows
-    know the seconds of training alone; the last epochs whose training fits into `wall` are those that it holds.
+    `wall` seconds passed between the run's start, or its last resumption, and the end of its last epoch. The rows have
+    the seconds of training alone: the last epochs whose training fits into `wall` are those of this time.
     """
     trained, count = 0.0, 0
     for row in reversed(rows):
@@ -78,38 +79,38 @@ def _seconds_per_epoch(rows: list[dict[str, Any]], wall: float) -> float:
 
 
 def name(run: dict[str, Any]) -> str:
-    """How lines call a run: label, data set and seed."""
+    """A run's name in printed lines: label, data set and seed."""
     return f"{run['label'] or run['spec']} on {run['dataset']}, seed {run['seed']}"
 
 
-def how_far(run: dict[str, Any], output: Path) -> str:
-    """Epoch, accuracy and time left of a run that was begun, as far as this machine sees its folder."""
-    found = progress(output / run["key"])
-    if found is None:
+def progress_text(run: dict[str, Any], output: Path) -> str:
+    """Epoch, accuracy and time left of a run, if its folder is on this machine."""
+    now = progress(output / run["key"])
+    if now is None:
         return "no epoch has begun yet, or its folder is on another machine"
-    accuracy = "" if found.top1 is None else f", top-1 {found.top1:.2f} %"
-    left = "" if found.seconds_left is None else f", about {duration(found.seconds_left)} left"
-    return f"epoch {found.epoch} of {found.epochs} done{accuracy}{left}"
+    accuracy = "" if now.top1 is None else f", top-1 {now.top1:.2f} %"
+    left = "" if now.seconds_left is None else f", about {duration(now.seconds_left)} left"
+    return f"epoch {now.epoch} of {now.epochs} done{accuracy}{left}"
 
 
 def lines(runs: Iterable[dict[str, Any]], output: Path) -> list[str]:
-    """What to tell of a store's runs, whose folders lie in `output`: the counts, then each run that is under way."""
+    """The lines about a store's runs, whose folders are in `output`: counts, then each run that is not done."""
     runs = list(runs)
     by_state = {each: [run for run in runs if state(run) == each] for each in STATES}
-    told = [f"{len(runs)} runs: " + ", ".join(f"{len(found)} {each}" for each, found in by_state.items())]
+    report = [f"{len(runs)} runs: " + ", ".join(f"{len(found)} {each}" for each, found in by_state.items())]
     further = {
-        "running": lambda run: f": {how_far(run, output)}; by {run['owner'].rsplit(':', 1)[0]}",
-        "lost": lambda run: f": {how_far(run, output)}; its runner is dead, the next `run` takes it up",
+        "running": lambda run: f": {progress_text(run, output)}; by {run['owner'].rsplit(':', 1)[0]}",
+        "lost": lambda run: f": {progress_text(run, output)}; its runner is dead, the next `run` takes it up",
         "failed": lambda run: f": {run['error']}",
         "queued": lambda run: "",
     }
     for each, what in further.items():
-        told += [f"{each:<8} {name(run)}{what(run)}" for run in by_state[each]]
-    return told
+        report += [f"{each:<8} {name(run)}{what(run)}" for run in by_state[each]]
+    return report
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the two largest units that matter: 42 s, 5 min 10 s, 3 h 20 min, 2 d 4 h."""
+    """Format seconds in the two largest units: 42 s, 5 min 10 s, 3 h 20 min, 2 d 4 h."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"

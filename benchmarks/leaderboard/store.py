@@ -1,7 +1,11 @@
-"""The store of runs: one SQLite file, safe with several writers and with writers that are killed.
+"""Keep the runs and their results in one SQLite file, which several processes may write, even if one is killed.
 
-A run is pending, running, done or failed. Who takes one leaves its mark (machine, process, heartbeat), so that a
-run whose runner died is taken up again, and one that is done never is.
+    with Store("results.db") as store:
+        store.add("smoke", load_suite("smoke"))
+        store.runs("smoke")                  # a dict per run: its columns, with their JSON read
+
+A run is pending, running, done or failed. A runner that takes a run writes down its machine, process and heartbeat, so
+that a run whose runner died is taken up again. A run that is done is never run again.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from st_utils.errors import UserError
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
-    key TEXT PRIMARY KEY,        -- of (spec, dataset, recipe, settings, seed)
+    key TEXT PRIMARY KEY,        -- hash of (spec, dataset, recipe, settings, seed)
     row TEXT NOT NULL,           -- the same without the seed
     spec TEXT NOT NULL,
     label TEXT,
@@ -32,13 +36,13 @@ CREATE TABLE IF NOT EXISTS runs (
     plugins TEXT NOT NULL,       -- JSON list
     status TEXT NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'running', 'done', 'failed')),
     attempts INTEGER NOT NULL DEFAULT 0,
-    owner TEXT,                  -- machine:process:start of who runs it
-    beat REAL,                   -- when that last said so (seconds since 1970)
+    owner TEXT,                  -- machine:process:start of its runner
+    beat REAL,                   -- the runner's last heartbeat (seconds since 1970)
     started REAL,
     ended REAL,
     error TEXT,
     summary TEXT,                -- JSON: the run's summary.json, with versions, machine and commit
-    metrics TEXT,                -- JSON list: a line an epoch
+    metrics TEXT,                -- JSON list: a line per epoch
     profile TEXT,                -- JSON: operations, energy and firing rates by layer
     arguments TEXT               -- JSON: the run's args.yml, every argument spelt out
 );
@@ -46,14 +50,14 @@ CREATE TABLE IF NOT EXISTS members (suite TEXT NOT NULL, key TEXT NOT NULL, plac
 """
 RESULTS = ("summary", "metrics", "profile", "arguments")
 SILENCE = 120.0  # seconds without a heartbeat after which a runner on another machine counts as dead
-WAIT = 60.0  # seconds that a writer waits for another
+WAIT = 60.0  # seconds that a writer waits for other writers
 
 
 class Store:
-    """The runs in one SQLite file; made where it is missing.
+    """The runs in one SQLite file, which is made if it is missing.
 
     Raises:
-        UserError: the file can't be written, or is something else.
+        UserError: the file can't be written, or is not a store.
     """
 
     def __init__(self, path: str | Path):
@@ -69,6 +73,7 @@ class Store:
             raise UserError(f"cannot use {path} as the store: {error}; name another with --store") from None
 
     def close(self) -> None:
+        """Close the file."""
         self._db.close()
 
     def __enter__(self) -> Store:
@@ -79,7 +84,7 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, alone among all writers."""
+        """A transaction; other writers wait for its end."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
             yield self._db
@@ -91,7 +96,7 @@ class Store:
                 self._db.execute("ROLLBACK")
 
     def add(self, suite: str, runs: Iterable[Run]) -> None:
-        """Make these runs the suite's too; those that are known keep what they have."""
+        """Add runs to a suite; a run that is in the store already keeps its state and results."""
         with self._writing() as db:
             for place, run in enumerate(runs):
                 values = (run.key, run.row, run.spec, run.label, run.dataset, run.recipe, run.seed)
@@ -102,34 +107,34 @@ class Store:
                     (*values, json.dumps(dict(run.settings), sort_keys=True), json.dumps(run.plugins)),
                 )
                 db.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?)", (suite, run.key, place))
-                if run.data:  # what failed for want of its data is this run
+                if run.data:  # the same run, which failed before because its data were missing
                     db.execute("DELETE FROM runs WHERE key = ? AND status = 'failed'", (run.key_without_data,))
 
     def claim(self, keys: Iterable[str], owner: str, retry: bool = False) -> dict[str, Any] | None:
-        """Take the next of these runs that is pending, or whose runner died (or, to retry, that failed)."""
+        """Take the next of these runs that is pending, lost its runner or, with `retry`, failed."""
         with self._writing() as db:
             for key in keys:
-                found = db.execute("SELECT * FROM runs WHERE key = ?", (key,)).fetchone()
-                if found is None:  # another runner, which has its data, took its place
+                run = db.execute("SELECT * FROM runs WHERE key = ?", (key,)).fetchone()
+                if run is None:  # replaced by another runner, which has the run's data
                     continue
-                free = found["status"] == "pending" or (retry and found["status"] == "failed")
-                if free or (found["status"] == "running" and not alive(found["owner"], found["beat"])):
+                free = run["status"] == "pending" or (retry and run["status"] == "failed")
+                if free or (run["status"] == "running" and not alive(run["owner"], run["beat"])):
                     now = time.time()
                     db.execute(
                         "UPDATE runs SET status = 'running', owner = ?, beat = ?, started = ?, error = NULL,"
                         " attempts = attempts + 1 WHERE key = ?",
                         (owner, now, now, key),
                     )
-                    return dict(found)
+                    return dict(run)
         return None
 
     def beat(self, owner: str) -> None:
-        """Say that this runner lives."""
+        """Write this runner's heartbeat."""
         with self._writing() as db:
             db.execute("UPDATE runs SET beat = ? WHERE owner = ? AND status = 'running'", (time.time(), owner))
 
     def finish(self, key: str, owner: str, results: dict[str, Any]) -> bool:
-        """Record the results of a run; False where it is no longer this runner's, and nothing changes."""
+        """Record the results of a run; False, and no change, if it is no longer this runner's."""
         given = [json.dumps(results.get(name)) for name in RESULTS]
         with self._writing() as db:
             done = db.execute(
@@ -148,46 +153,48 @@ class Store:
             )
 
     def release(self, owner: str) -> None:
-        """Give back what this runner has begun and will not finish."""
+        """Give back the runs that this runner has begun and not finished."""
         with self._writing() as db:
             db.execute(
                 "UPDATE runs SET status = 'pending', owner = NULL WHERE owner = ? AND status = 'running'", (owner,)
             )
 
     def runs(self, suite: str | None = None) -> list[dict[str, Any]]:
-        """All runs, or a suite's in its order, with their JSON read."""
+        """All runs, or those of a suite in its order, as dicts with their JSON read."""
         query = "SELECT runs.* FROM runs"
         if suite is not None:
             query += " JOIN members USING (key) WHERE suite = ? ORDER BY place"
-        found = self._db.execute(query, () if suite is None else (suite,)).fetchall()
-        return [_read(row) for row in found]
+        rows = self._db.execute(query, () if suite is None else (suite,)).fetchall()
+        return [_read(row) for row in rows]
 
     def running(self) -> list[dict[str, Any]]:
-        """What identifies the runs that are being carried out, without their results."""
+        """The runs that are running, as dicts without their results."""
         names = "key, spec, label, dataset, seed, owner, beat, status"
-        found = self._db.execute(f"SELECT {names} FROM runs WHERE status = 'running'").fetchall()
-        return [dict(row) for row in found]
+        rows = self._db.execute(f"SELECT {names} FROM runs WHERE status = 'running'").fetchall()
+        return [dict(row) for row in rows]
 
     def suites(self) -> list[str]:
+        """The names of the suites, sorted."""
         return [row[0] for row in self._db.execute("SELECT DISTINCT suite FROM members ORDER BY suite")]
 
     def check(self) -> str:
-        """What SQLite says of the file's integrity: "ok"."""
+        """SQLite's verdict on the file's integrity; "ok" where it is whole."""
         return self._db.execute("PRAGMA integrity_check").fetchone()[0]
 
 
 def _read(row: sqlite3.Row) -> dict[str, Any]:
+    """A row as a dict, with its JSON read."""
     texts = (*RESULTS, "settings", "plugins")
     return {k: json.loads(row[k]) if k in texts and row[k] is not None else row[k] for k in row.keys()}  # noqa: SIM118
 
 
 def this_process() -> str:
-    """A mark of the running process that no later one has."""
+    """The owner mark of this process, machine:process:start; no later process has the same."""
     return f"{socket.gethostname()}:{os.getpid()}:{_birth(os.getpid())}"
 
 
 def alive(owner: str, beat: float) -> bool:
-    """Whether the process that left the mark still runs; of another machine, whether it was heard of lately."""
+    """Whether an owner's process is running; on another machine, whether its heartbeat is recent."""
     host, pid, birth = owner.rsplit(":", 2)
     if host == socket.gethostname():
         return _birth(int(pid)) == birth
@@ -195,7 +202,7 @@ def alive(owner: str, beat: float) -> bool:
 
 
 def _birth(pid: int) -> str:
-    """When a process started, in the kernel's ticks ("0" where the system does not tell); empty where none runs."""
+    """A process's start in the kernel's ticks; "0" where the system does not say it; "" where no such process runs."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
         return "" if state == "Z" else fields[18]

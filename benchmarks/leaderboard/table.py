@@ -1,7 +1,13 @@
-"""The table's rows: runs joined over seeds, with spread, controls, and what a difference is worth.
+"""Make the table's rows: runs joined over seeds, with the spread, and a verdict on each difference in accuracy.
 
-Rows are compared only with rows on the same test images, and never with one at chance level: a network that did not
-learn may be small, silent and spike-driven, and is none the better for it.
+    rows = join_seeds(store.runs("smoke"))
+    rows[0]["label"], rows[0]["top1"], rows[0]["top1_std"], rows[0]["verdict"]
+    compare(rows[0], rows[1])                # "+1.23" percentage points, "within the spread" or "one seed"
+
+A row is the runs of one spec, data set, recipe and settings, which differ in their seed alone. Two rows differ where
+the difference of their mean top-1 exceeds Welch's 95 % interval over seeds. Rows are compared only if they were tested
+on the same images, and never with a row that did not learn (chance.py): such a network may be small, silent and
+spike-driven, and is worth nothing.
 """
 
 from __future__ import annotations
@@ -15,11 +21,11 @@ from typing import Any
 import yaml
 from scipy import stats
 
-from benchmarks.leaderboard.chance import above_chance, finite, score_of
+from benchmarks.leaderboard.chance import above_chance, finite_or_none, score_of
 from benchmarks.leaderboard.marks import data_contents, repeated, row_marks
 from registry import Spec, parse
 
-# what a summary says that is averaged over seeds
+# Keys of a run's summary that a row averages over seeds.
 MEASURED = (
     "top1",
     "best_top1",
@@ -42,24 +48,34 @@ PUBLISHED = Path(__file__).with_name("published.yml")
 
 
 def published_rows() -> list[dict[str, Any]]:
-    """Figures that others published, each with `where` it stands and its `source`."""
+    """The figures that others published, each with its `source` and `where` it is in there."""
     return yaml.safe_load(PUBLISHED.read_text())
 
 
 def join_seeds(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for all runs that differ only by their seed and of which one is finished, best first in each data set.
+    """Join the runs that differ in their seed alone into one row, if one of them is finished.
 
-    Rows that did not learn come after those that did, rows without accuracy last.
+    Rows are sorted by data set and falling accuracy; rows without accuracy follow, then rows that did not learn. A row
+    has every name of MEASURED as the mean over seeds (None where no run has it), and
 
-    A row has every name of MEASURED as the mean (None where no run has it), `top1_std` (the sample's standard
-    deviation, None for one seed), `seeds`, `best_epoch` (one for each seed), `control`, `spike_driven`, `learned`
-    (None: not known), `chance` (percent that guessing gives), `board` (which test images; rows with the same are
-    compared), `verdict`, `against_random`, `marks` (words of warning), and its finished `runs`.
+        top1_std         the sample's standard deviation over seeds; None for one seed
+        scores           the top-1 of each seed
+        seeds            the seeds that are done; best_epoch: the best epoch of each
+        control          the attention is one of CONTROLS
+        learned          above chance, see chance.py; None: not known
+        chance           the accuracy of guessing, in percent
+        test_images      the number of test images
+        spike_driven     every product after the first layer has spikes as input; None: not known, or not learned
+        board            which test images: rows with the same board are compared
+        verdict          the accuracy beside the highest on the board
+        against_random   the accuracy beside that of the same model with random attention
+        marks            why the row may mislead, see marks.py
+        runs             its finished runs
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         groups.setdefault(run["row"], []).append(run)
-    rows = [_row(key, found) for key, found in groups.items() if any(run["status"] == "done" for run in found)]
+    rows = [_row(key, group) for key, group in groups.items() if any(run["status"] == "done" for run in group)]
     _assign_boards(rows)
     rows.sort(key=lambda row: (row["dataset"], row["learned"] is False, row["top1"] is None, -(row["top1"] or 0)))
     for row in rows:
@@ -70,14 +86,15 @@ def join_seeds(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _row(key: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row of these runs, without what needs other rows."""
     done = sorted((run for run in runs if run["status"] == "done"), key=lambda run: run["seed"])
     others = [run for run in runs if run["status"] != "done"]
     first, summaries = done[0], [run["summary"] for run in done]
-    spec, found = parse(first["spec"]), [each for summary in summaries if (each := score_of(summary))]
-    copies = {run["seed"] for run in repeated(done)}  # of another seed's run: no further evidence
-    scores = [finite(run["summary"].get("top1")) for run in done if run["seed"] not in copies]
+    spec, tests = parse(first["spec"]), [score for summary in summaries if (score := score_of(summary))]
+    copies = {run["seed"] for run in repeated(done)}  # a copy of another seed's run tells nothing more
+    scores = [finite_or_none(run["summary"].get("top1")) for run in done if run["seed"] not in copies]
     scores = [score for score in scores if score is not None]
-    learned = above_chance(found) if found else None
+    learned = above_chance(tests) if tests else None
     driven = {summary.get("spike_driven") for summary in summaries}
     return {
         "row": key,
@@ -97,8 +114,8 @@ def _row(key: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "scores": scores,
         "control": _part(first, spec, "attention") in CONTROLS,
         "learned": learned,
-        "chance": max(100 * each.chance for each in found) if found else None,
-        "test_images": max(each.images for each in found) if found else None,
+        "chance": max(100 * score.chance for score in tests) if tests else None,
+        "test_images": max(score.images for score in tests) if tests else None,
         "data": data_contents(done),
         "failed": any(run["status"] == "failed" for run in others),
         "spike_driven": None if learned is False or None in driven else all(driven),
@@ -108,29 +125,29 @@ def _row(key: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _assign_boards(rows: list[dict[str, Any]]) -> None:
-    """Name, in each row's `board`, the test images that it stands for: rows with the same name are compared.
+    """Write into each row's `board` the name of its test images: rows with the same name are compared.
 
-    That is the data set; its first images alone where the suite asks for so many; its content where rows of one data
-    set have different contents. A row whose own runs differ in content is compared with none.
+    The name is the data set, with the number of test images where the suite limits it, and with the digest of the
+    data where rows of one data set have different data. A row whose own runs differ in data has a board of its own.
     """
-    known: dict[str, set[str]] = {}
+    contents: dict[str, set[str]] = {}
     for row in rows:
         images = row["settings"].get("test_images")
         row["board"] = row["dataset"] + (f", {images} test images" if images else "")
-        known.setdefault(row["board"], set()).update(row["data"])
+        contents.setdefault(row["board"], set()).update(row["data"])
     for row in rows:
         if len(row["data"]) > 1:
             row["board"] += f", row {row['row']}"
-        elif len(known[row["board"]]) > 1:
+        elif len(contents[row["board"]]) > 1:
             content = next(iter(row["data"]), "unknown")
             row["board"] += f", data {content}"
             row["marks"].append(f"compared only on the same data: {content}")
 
 
 def _verdict(row: dict[str, Any], alike: list[dict[str, Any]]) -> str:
-    """What a row's accuracy is worth beside the highest among `alike`, the rows on its test images that learned.
+    """The verdict on a row's accuracy beside the highest of `alike`, the rows on its test images that learned.
 
-    "best" only where the highest mean exceeds every other by more than the spread, else "highest mean".
+    The highest mean is "best" only if it exceeds every other by more than the spread, else "highest mean".
     """
     if row["learned"] is False:
         return NOT_LEARNED
@@ -146,28 +163,31 @@ def _verdict(row: dict[str, Any], alike: list[dict[str, Any]]) -> str:
 
 
 def _is_below(row: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether a row's accuracy is below another's by more than the spread; one seed, whether below all its seeds."""
+    """Whether a row is below another by more than the spread; a row of one seed: whether it is below all its seeds."""
     if len(row["scores"]) < 2:
         return max(row["scores"]) < min(other["scores"])
     return compare(row, other).startswith("-")
 
 
 def _part(run: dict[str, Any], spec: Spec, kind: str) -> str:
-    """The name of a part of the model, its default where the spec leaves it open."""
+    """The name of a part of the model; the default if the spec does not name one."""
     full = parse(run["summary"]["full_spec"]) if run["summary"].get("full_spec") else spec
     value = full.args.get(kind)
     return value.name if isinstance(value, Spec) else str(value or "")
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    known = [number for value in values if (number := finite(value)) is not None]
-    return statistics.fmean(known) if known else None
+    """The mean of the finite values; None if there is none."""
+    numbers = [number for value in values if (number := finite_or_none(value)) is not None]
+    return statistics.fmean(numbers) if numbers else None
 
 
 def compare(row: dict[str, Any], other: dict[str, Any]) -> str:
-    """What the difference in top-1 to another row is worth, by Welch's interval at 95 % over the seeds.
+    """Compare the mean top-1 of two rows by Welch's 95 % interval over seeds.
 
-    "within the spread", or the difference in points; "one seed" where there is no spread to judge by.
+    With means m, variances s^2 of n seeds each: d = m_1 - m_2, v_i = s_i^2 / n_i, and nu = (v_1 + v_2)^2 /
+    (v_1^2 / (n_1 - 1) + v_2^2 / (n_2 - 1)) degrees of freedom. Returns "within the spread" if |d| is at most
+    t_{0.975, nu} sqrt(v_1 + v_2), else d in percentage points, such as "+1.23"; "one seed" if a row has one seed.
     """
     a, b = row["scores"], other["scores"]
     if len(a) < 2 or len(b) < 2:
@@ -182,7 +202,7 @@ def compare(row: dict[str, Any], other: dict[str, Any]) -> str:
 
 
 def _against_control(row: dict[str, Any], alike: list[dict[str, Any]]) -> str:
-    """How the row compares with the same model with random attention: what learning where to look has earned."""
+    """Compare a row with the same model with random attention: a gain comes from training the queries and keys."""
     if row["attention"] == "random":
         return "control"
     bare = _without_attention(row)
@@ -195,18 +215,19 @@ def _against_control(row: dict[str, Any], alike: list[dict[str, Any]]) -> str:
 
 
 def _without_attention(row: dict[str, Any]) -> tuple[str, str, str]:
+    """The row's spec without its attention, recipe and settings."""
     spec = parse(row["spec"])
     kept = {name: value for name, value in spec.args.items() if name != "attention"}
     return str(Spec(spec.name, kept)), row["recipe"], str(row["settings"])
 
 
 def pareto(rows: list[dict[str, Any]], cost: str, less_is_better: bool = True) -> list[dict[str, Any]]:
-    """The rows that no other beats in both top-1 and cost, by rising cost; none that did not learn is among them."""
+    """The rows that learned and that no other beats in both top-1 and cost, by rising cost (or falling benefit)."""
     sign = 1 if less_is_better else -1
-    known = [r for r in rows if r.get("learned") is not False]
-    known = [r for r in known if finite(r.get(cost)) is not None and finite(r["top1"]) is not None]
+    rows = [r for r in rows if r.get("learned") is not False]
+    rows = [r for r in rows if finite_or_none(r.get(cost)) is not None and finite_or_none(r["top1"]) is not None]
     front: list[dict[str, Any]] = []
-    for row in sorted(known, key=lambda r: (sign * r[cost], -r["top1"])):
+    for row in sorted(rows, key=lambda r: (sign * r[cost], -r["top1"])):
         if not front or row["top1"] > front[-1]["top1"]:
             front.append(row)
     return front

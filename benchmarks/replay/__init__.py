@@ -1,1 +1,4 @@
-"""Short training runs on two versions of this project, compared bit for bit: a refactor proves that nothing changed."""
+"""Replay: does a change of the code change a result? Short runs on two versions, compared bit for bit.
+
+python -m benchmarks.replay main --only 'lif|sdt'
+"""

@@ -1,11 +1,12 @@
-"""Short training runs on another commit and on the present checkout, compared bit for bit on the CPU.
+"""Does this checkout compute the same as another commit? Short training runs on both, compared bit for bit on the CPU.
 
     python -m benchmarks.replay BASE [--only WORDS] [--list]       # or: make replay BASE=main ONLY='lif|sdt'
 
-The present checkout is taken as it is, uncommitted and new files included. Compared are the settings and full specs,
-parameter counts, the losses and figures of every step, every tensor of the last checkpoint (read by its own side's
-code), the model with its norms folded, and operations and firing rates layer by layer. A line a run says `same`, or
-the first difference of each kind. Exit status 0: every run is the same; 1: one is not; 2: nothing could be compared.
+The checkout is compared as it is, with its uncommitted and new files. Compared are: settings and full specs, parameter
+counts, the loss of every step and the metrics of every epoch, every tensor of the last checkpoint (read by its own
+version's code), the model with its norms folded, and the operations and firing rates of each layer. Each run gets one
+line: `same`, or the first difference of each kind. Exit status 0: all runs are the same; 1: one is not; 2: nothing
+could be compared. No result file is written.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ from st_utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 TREE = Path(__file__).with_name("tree.py")
-# One thread: sums in the order of one core. No GPU: nothing is compared on one.
+# One thread: sums then have one order. No GPU: nothing is compared there.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": ""}
 
 
 def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
+    """Run the command line on the checkout `root`; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="replay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -65,7 +67,7 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
 
 @contextlib.contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the work as Ctrl-C does: with everything removed."""
+    """Make SIGTERM end the work as Ctrl-C does: work trees and folders are removed."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         yield
@@ -75,7 +77,7 @@ def stopped_by_sigterm() -> Iterator[None]:
 
 @contextlib.contextmanager
 def base_tree(root: Path, commit: str, place: Path) -> Iterator[Path]:
-    """A work tree of the commit, removed afterwards."""
+    """Make a work tree of the commit, and remove it after the block. Raises UserError."""
     name = f"{commit}^{{commit}}"
     found = git(root, "rev-parse", "--verify", "--quiet", name, refusal=f"{commit} is no commit of {root}").strip()
     git(root, "worktree", "add", "--detach", "--quiet", str(place), found, refusal="no work tree can be added")
@@ -86,7 +88,7 @@ def base_tree(root: Path, commit: str, place: Path) -> Iterator[Path]:
 
 
 def present_tree(root: Path, place: Path) -> Path:
-    """A copy of the checkout's files, those that git does not know yet among them: edits meanwhile change nothing."""
+    """Copy the checkout's files, new ones too, so that edits during the runs change nothing."""
     names = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", refusal=f"{root} is no checkout")
     for name in filter(None, names.split("\0")):
         if (root / name).is_file():  # else it was deleted
@@ -96,7 +98,7 @@ def present_tree(root: Path, place: Path) -> Path:
 
 
 def git(root: Path, *words: str, refusal: str) -> str:
-    """Git's answer in a checkout. Raises UserError that begins with `refusal`."""
+    """The output of a git command in a checkout. Raises UserError that begins with `refusal`."""
     settings = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, env=settings, check=False)
     if done.returncode:
@@ -106,7 +108,7 @@ def git(root: Path, *words: str, refusal: str) -> str:
 
 
 def replay(base: Path, here: Path, runs: list[Run], work: Path) -> int:
-    """Make the runs in both trees side by side, print a verdict on each; the exit status. Raises UserError."""
+    """Make the runs in both trees at once, and print a verdict on each; return the exit status. Raises UserError."""
     start = time.monotonic()
     width = max(len(run.name) for run in runs)
     verdicts: list[Verdict] = []
@@ -125,7 +127,7 @@ def replay(base: Path, here: Path, runs: list[Run], work: Path) -> int:
 
 
 class Side:
-    """The process that makes all runs in one tree."""
+    """The process that makes all runs of one tree, and the facts that it has found."""
 
     def __init__(self, name: str, tree: Path, runs: list[Run], work: Path):
         self.tree, self.work, data = tree, work / f"runs-{name}", work / f"data-{name}"
@@ -150,7 +152,7 @@ class Side:
         self.log.close()
 
     def wait(self, run: Run) -> dict[str, Any]:
-        """What was found in the next run, as soon as it is made. Raises UserError when it never will be."""
+        """Wait for the facts of the next run. Raises UserError if the process ends before them."""
         path, number = self.work / "found.jsonl", len(self.found)
         while True:
             ended = self.process.poll() is not None
@@ -164,14 +166,15 @@ class Side:
             time.sleep(0.2)
 
     def end(self) -> None:
-        """Wait for the process. Raises UserError when it does not end well: its last check of what it imported."""
+        """Wait for the process's end. Raises UserError if its last check, of what it imported, fails."""
         if self.process.wait():
             raise UserError(self._ended("after its runs"))
 
     def _ended(self, when: str) -> str:
+        """A line about the end of the process, with the last line that it printed."""
         status = self.process.returncode
         self.log.seek(0)
-        last = (self.log.read().strip().splitlines() or ["it said nothing"])[-1]
+        last = (self.log.read().strip().splitlines() or ["it printed nothing"])[-1]
         if status == REFUSED:
             return f"refused: {last}"
         return f"the process in {self.tree} ended with status {status} {when}: {last}"

@@ -1,10 +1,10 @@
-"""What differs between the facts of one run in two trees.
+"""Compare the facts of one run in two trees.
 
     compare(base, here)  # Verdict('different', 'step 2: train_loss 2.25 in base, 2.31 here; 57 of 60 tensors ...', ...)
 
-Facts are {kind: {item: {field: value}}}, the kinds in the order in which a difference spreads. An item that one side
-alone has (a step, a tensor, a layer) is a difference, and so are two runs that failed or left nothing to compare. A
-field of an item, a setting or a figure that one side alone has is news, told at the end.
+Facts are {kind: {item: {field: value}}}, kinds in the order in which a difference spreads. An item that only one side
+has (a step, a tensor, a layer) is a difference, and so are two runs that failed or left nothing to compare. A field of
+an item, a setting or a figure that only one side has is no difference but news, which is printed at the end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-GROWING = ("setting", "spec", "figure")  # kinds whose items a version may add
+GROWING = ("setting", "spec", "figure")  # kinds to which a version may add items
 NEEDED = {
     "spec": ("full_spec", "params"),
     "figure": ("firing_rate", "sops", "macs", "train_loss", "test_loss"),
@@ -23,11 +23,11 @@ NEEDED = {
     "step": (),
     "epoch": (),
 }
-PARTS = {"tensor": "tensors", "folded": "folded tensors", "layer": "layers"}  # kinds of many items, counted
+PARTS = {"tensor": "tensors", "folded": "folded tensors", "layer": "layers"}  # kinds whose differing items are counted
 
 
 class Verdict(NamedTuple):
-    """`word` is same, different or failed; `reason` the first difference; `news` what one side alone has."""
+    """`word` is same, different or failed; `reason` is the first difference of each kind; `news` only one side has."""
 
     word: str
     reason: str
@@ -35,7 +35,7 @@ class Verdict(NamedTuple):
 
 
 def compare(base: dict[str, Any], here: dict[str, Any]) -> Verdict:
-    """The verdict on a run that both trees have made."""
+    """The verdict on one run; `base` and `here` are what the two trees found."""
     sides = {"in base": base, "here": here}
     failed = [f"status {found['status']} {side}: {found['said']}" for side, found in sides.items() if found["status"]]
     if failed:
@@ -47,7 +47,7 @@ def compare(base: dict[str, Any], here: dict[str, Any]) -> Verdict:
 
 
 def _missing(facts: dict[str, Any], side: str) -> Iterator[str]:
-    """What a comparison needs and this side does not have."""
+    """What a comparison needs and this side lacks, a line for each."""
     for kind, items in NEEDED.items():
         if not facts.get(kind):
             yield f"no {kind} {side}"
@@ -57,7 +57,7 @@ def _missing(facts: dict[str, Any], side: str) -> Iterator[str]:
 
 
 def _differences(base: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
-    """For each kind that differs, its first difference, and of many items how many differ."""
+    """The first difference of each kind that differs; of PARTS also how many items differ."""
     for kind in dict.fromkeys([*base, *here]):
         ours, theirs = here.get(kind, {}), base.get(kind, {})
         changed = []
@@ -73,7 +73,7 @@ def _differences(base: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
 
 
 def _fields(item: str, base: dict[str, Any], here: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """(item, what differs) for the first field of an item that does."""
+    """(item, difference) of the first field of an item that differs."""
     for field in base:
         if field in here and _text(base[field]) != _text(here[field]):
             name = item if field == "value" else f"{item}: {field}"
@@ -82,7 +82,7 @@ def _fields(item: str, base: dict[str, Any], here: dict[str, Any]) -> Iterator[t
 
 
 def _changed(base: Any, here: Any) -> str:
-    """`1 in base, 2 here`; long texts from where they part."""
+    """`1 in base, 2 here`; of long texts only the part around the first difference."""
     old, new = _text(base), _text(here)
     if max(len(old), len(new)) > 60:
         same = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
@@ -92,7 +92,7 @@ def _changed(base: Any, here: Any) -> str:
 
 
 def _news(base: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
-    """What one side alone has and is no difference."""
+    """What only one side has and is no difference, a line for each."""
     for kind in {*base, *here}:
         ours, theirs = here.get(kind, {}), base.get(kind, {})
         if kind in GROWING:
@@ -104,5 +104,5 @@ def _news(base: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
 
 
 def _text(value: Any) -> str:
-    """A value as text: unlike ==, this tells 1 from 1.0 and true, -0.0 from 0.0, and finds nan equal to nan."""
+    """A value as JSON, which, unlike ==, tells 1 from 1.0 and from true, -0.0 from 0.0, and finds nan equal to nan."""
     return json.dumps(value, sort_keys=True)

@@ -1,8 +1,8 @@
-"""What is replayed: short runs, drawn from the registry.
+"""List the short runs that a replay makes: every registered model and part, data sets, and options of training.
 
-    listed("model")[0]  # Run(name='model csnn', arguments=('--model', 'csnn'))
+    listed("model")[0]  # Run(name='model csnn', arguments=('--model', 'csnn', '--train-images', '96'))
 
-A part that is registered later has its run without an edit here.
+Parts are listed from the registry: a new part gets its run without an edit here.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import NamedTuple
 import registry
 import zoo  # noqa: F401  (registers the parts)
 
-DATA = "{data}"  # in arguments: the folder that `write_data` filled, each tree's own, so that no cache is shared
-# Twelve steps, and a low threshold: the running statistics of batch norms have gone 72 % of the way to the batches',
-# and networks fire in evaluation too. In silent ones there is nothing to compare of firing rates and operations.
+DATA = "{data}"  # in arguments: the folder that `write_data` filled; each tree has its own, so that no cache is shared
+# After 12 steps the running statistics of batch norms have come 72 % of the way to the batches' (1 - 0.9^12), and with
+# a low threshold networks fire in evaluation too: silent ones have no firing rates and operations to compare.
 COMMON = (
     "--device", "cpu", "--seed", "7", "--epochs", "2", "--warmup-epochs", "0", "--batch-size", "8",
     "--train-images", "48", "--test-images", "16",
@@ -29,27 +29,27 @@ SIZES = {  # of models that no recipe makes small enough
 
 
 class Run(NamedTuple):
-    """One run of main.py; `arguments` stand beside COMMON, and win."""
+    """One run of main.py; its `arguments` follow COMMON, and overrule them."""
 
     name: str
     arguments: tuple[str, ...]
 
 
 def listed(only: str = "") -> list[Run]:
-    """The runs whose names hold one of the words in `only` ("lif|sdt": either), all without it."""
+    """The runs whose name has one of the words in `only`, such as "lif|sdt"; all runs for an empty text."""
     found = [*_models(), *_parts(), *_data_sets(), *_options()]
     return [run for run in found if any(word in run.name for word in only.split("|"))]
 
 
 def _models() -> list[Run]:
-    """Every model, at the size of its recipe for the digits."""
+    """Every model, with the size of its recipe for the digits."""
     names = registry.names("model", families=False)
     runs = [Run(f"model {name}", ("--model", SIZES.get(name, name), *MODELS)) for name in names]
     return [*runs, Run("model braincog.SNN5", ("--model", "braincog.SNN5", "--img-size", "48", "--train-images", "16"))]
 
 
 def _parts() -> list[Run]:
-    """Every part of our own in a network of one block, and a node of BrainCog's."""
+    """Every part of this project in a network of one block, and a node of BrainCog."""
     kinds = ("attention", "embedding", "mlp", "node", "surrogate", "encoder")
     chosen = [(kind, name) for kind in kinds for name in registry.names(kind, families=False)]
     nodes = "braincog.PLIFNode", "lif(backend=torch)", "lif(v_reset=none, detach_reset=false, tau=1.5)"
@@ -64,14 +64,14 @@ def _parts() -> list[Run]:
 
 
 def low_threshold(node: str) -> str:
-    """The node with the threshold of TINY's, where it has one."""
+    """The node with TINY's threshold, if it has a threshold."""
     if "threshold" not in registry.entry("node", node).params:
         return node
     return str(registry.parse(node).replace(threshold=0.25))
 
 
 def _data_sets() -> list[Run]:
-    """The embedded ones, and some in every form that a data set can have, from files that `write_data` writes."""
+    """The data sets without files, and, from the files of `write_data`, one in each form that a data set can have."""
     events = ("--model", TINY, "--event-size", "16", "--step", "3")
     rows = ("--model", SDT, "--embedding", 'ms_sps(pooling="0011")')
     images = ("--model", TINY, "--img-size", "16")
@@ -93,7 +93,7 @@ def _data_sets() -> list[Run]:
 
 
 def _options() -> list[Run]:
-    """Settings that change how a run is computed, each at least once."""
+    """Each setting that changes how a run is computed, at least once."""
     model = ("--model", TINY)
     events = (*model, "--dataset", "digits_dvs", "--event-size", "16")
     chosen = {

@@ -1,8 +1,12 @@
-"""The profile of a model on some inputs: by layer, operations, energy, firing rate, parameters and time.
+"""Profile a model on a batch: operations, energy, firing rate, parameters and time of each layer, per image.
 
-Energy by the 45 nm figures that the field uses (Horowitz 2014, ISSCC): 4.6 pJ a multiply-accumulate, 0.9 pJ an
-accumulation, in 32-bit floating point; and, apart, with memory traffic at 24.96 pJ a byte (3.12 pJ a bit, as the STEP
-benchmark counts it, arXiv:2505.11151).
+    found = profile(create_model("spikformer(depth=2)", img_size=32), torch.rand(8, 3, 32, 32))
+    found["totals"]["sops"], found["totals"]["energy_mj"]
+    EnergyModel().operations(macs=1e6, acs=1e9)     # 0.9046 mJ
+
+The energy of a layer per image, E = 4.6 pJ MACs + 0.9 pJ ACs, has the 45 nm figures of 32-bit floating point that the
+field uses (Horowitz 2014, ISSCC). Energy with memory traffic adds 24.96 pJ per byte (3.12 pJ per bit, as the STEP
+benchmark counts it, arXiv:2505.11151), see `EnergyModel`. `operations.py` says what a MAC and an AC are.
 """
 
 from __future__ import annotations
@@ -19,15 +23,20 @@ from st_utils.analysis.firing import FiringRates
 from st_utils.analysis.operations import KINDS, OperationCounter, Products, kind_of
 from st_utils.errors import UserError
 
-PICO = 1e-9  # pJ in mJ
+MJ_PER_PJ = 1e-9
 
 
 @dataclass(frozen=True)
 class EnergyModel:
-    """What an operation and a byte cost, in pJ.
+    """The energy in pJ of a multiply-accumulate, an accumulation and a byte of memory traffic.
 
-    Memory traffic of a layer, an image: its weights once a time step, what enters it (a bit a spike, a byte an integer,
-    four a real number), and of a neuron its membrane potential, four bytes, read and written at every time step.
+    With T time steps, the traffic per image is
+
+        4 T P + read  bytes for a layer with P weights, which are read once per time step; `read` are the bytes of
+                      its input: 1 bit per spike, 1 byte per whole number, 4 bytes per real number;
+        8 T N         bytes for N neurons: each membrane potential, 4 bytes, is read and written in each time step.
+
+    Raises UserError for a value that is negative or not finite.
     """
 
     mac_pj: float = 4.6
@@ -40,24 +49,28 @@ class EnergyModel:
                 raise UserError(f"{name} is {value}: give pJ, 0 or more")
 
     def operations(self, macs: float, acs: float) -> float:
-        """mJ of so many operations."""
-        return (macs * self.mac_pj + acs * self.ac_pj) * PICO
+        """The energy of `macs` multiply-accumulates and `acs` accumulations, in mJ."""
+        return (macs * self.mac_pj + acs * self.ac_pj) * MJ_PER_PJ
 
 
 def profile(model: nn.Module, x: Tensor, energy: EnergyModel | None = None, rounds: int = 3) -> dict[str, Any]:
-    """Profile a model in evaluation mode on a batch; every figure is an image's.
+    """Profile a model in evaluation mode on a batch; every figure is per image.
 
     Args:
         x: images `[B, C, H, W]` or frames `[B, T, C, H, W]`.
-        rounds: timed passes; the fastest counts.
+        energy: the energy of operations and traffic; by default the figures of 45 nm.
+        rounds: the number of timed passes; the fastest counts.
 
     Returns:
-        Plain values: `layers`, a list of dicts in the order in which they ran (`name`, `kind`: convolution, product or
-        node; `inputs`: silent, binary, integer or real; `macs`, `acs`, `firing_rate`, `sparsity`, `parameters`,
-        `energy_mj`, `energy_memory_mj`, `ms`), and `totals` (`macs`, `sops`, `dense`, `parameters`, `energy_mj`,
-        `energy_memory_mj`, `firing_rate`, `ms`, `spike_driven`, `not_spike_driven`, `silent`, `images`).
-        `inputs` and `spike_driven` tell what can enter a layer, see `possible_inputs`; `silent` are the layers that
-        no spike reached in this batch.
+        Plain values, for JSON. `layers` is a list of dicts in the model's order: `name`; `kind` (convolution, product
+        or node); `inputs` (silent, binary, integer or real); `macs`, `acs` and `dense` (operations); `firing_rate`
+        (spikes per neuron per step) and `sparsity` (1 - firing rate) of a node; `parameters` (weights); `energy_mj` and
+        `energy_memory_mj` (mJ, without and with memory traffic); `ms` (milliseconds); `silent` (no spike reached the
+        layer in this batch).
+        `totals` has the sums of these, `sops` (the sum of `acs`), `firing_rate` (the mean over layers),
+        `spike_driven`, `not_spike_driven` (see the function), `silent` (the names of silent layers) and `images`.
+        `inputs` and `spike_driven` are about everything that can enter a layer, see `possible_inputs`.
+        `energy` has the constants of the `EnergyModel`.
     """
     energy, was_training = energy or EnergyModel(), model.training
     model.eval()
@@ -71,68 +84,71 @@ def profile(model: nn.Module, x: Tensor, energy: EnergyModel | None = None, roun
 
 
 def _count(model: nn.Module, x: Tensor, energy: EnergyModel) -> tuple[dict[tuple[str, str], dict[str, Any]], str]:
-    """The layers' figures in the model's order, and the name of the first that ran."""
+    """The figures of the layers, in the model's order, and the name of the layer that ran first."""
     rates, steps = FiringRates(model), getattr(model, "step", None) or _steps(model, x)
     with rates.counting(), OperationCounter(model) as counter:
-        for image in x.split(1):  # by itself: rounding, and so a spike here and there, depends on the batch size
+        for image in x.split(1):  # one at a time: rounding depends on the batch size, and with it a few spikes
             model(image)
     layers: dict[tuple[str, str], dict[str, Any]] = {}
     order = {name: place for place, (name, _) in enumerate(model.named_modules())}
     possible = possible_inputs(model, x[:1])
-    for key, found in counter.layers.items():
-        layers[key] = _products(found, len(x), steps, energy)
-        layers[key]["inputs"] = max(found.inputs, possible.get(key, "silent"), key=KINDS.index)
-        layers[key]["silent"] = found.inputs == "silent"
+    for key, products in counter.layers.items():
+        layers[key] = _products(products, len(x), steps, energy)
+        layers[key]["inputs"] = max(products.inputs, possible.get(key, "silent"), key=KINDS.index)
+        layers[key]["silent"] = products.inputs == "silent"
     for name, rate in rates.by_layer().items():
-        sites = rates.sites[name] / len(x)
-        traffic = 8.0 * sites * energy.byte_pj * PICO
+        neuron_steps = rates.sites[name] / len(x)
+        traffic = 8.0 * neuron_steps * energy.byte_pj * MJ_PER_PJ
         layers[name, "node"] = _layer(name, "node", firing_rate=rate, sparsity=1 - rate, energy_memory_mj=traffic)
     first = next((name for name, _ in counter.layers), "")
     return dict(sorted(layers.items(), key=lambda item: order[item[0][0]])), first
 
 
 def _steps(model: nn.Module, x: Tensor) -> int:
-    """Time steps of the model on this input: the frames, or as many as its encoder makes of an image."""
+    """The number of time steps T on this input: of its frames, or of what the model's encoder makes of an image."""
     return x.shape[1] if x.dim() == 5 else getattr(getattr(model, "encoder", None), "step", 1)
 
 
 def _layer(name: str, kind: str, **figures: Any) -> dict[str, Any]:
+    """A layer's row with these figures; the others are None or 0."""
     empty = dict.fromkeys(("inputs", "firing_rate", "sparsity", "ms"))
     zero = dict.fromkeys(("macs", "acs", "dense", "parameters", "energy_mj", "energy_memory_mj"), 0.0)
     return {"name": name, "kind": kind, **empty, **zero, **figures}
 
 
-def _products(found: Products, images: int, steps: int, energy: EnergyModel) -> dict[str, Any]:
-    macs, acs = found.macs / images, found.acs / images
+def _products(products: Products, images: int, steps: int, energy: EnergyModel) -> dict[str, Any]:
+    """The row of a convolution or product, per image."""
+    macs, acs = products.macs / images, products.acs / images
     spent = energy.operations(macs, acs)
-    traffic = (4.0 * found.parameters * steps + found.read / images) * energy.byte_pj * PICO
+    traffic = (4.0 * products.parameters * steps + products.read / images) * energy.byte_pj * MJ_PER_PJ
     return _layer(
-        found.layer,
-        found.operation,
-        inputs=found.inputs,
+        products.layer,
+        products.operation,
+        inputs=products.inputs,
         macs=macs,
         acs=acs,
-        dense=found.dense / images,
-        parameters=found.parameters,
+        dense=products.dense / images,
+        parameters=products.parameters,
         energy_mj=spent,
         energy_memory_mj=spent + traffic,
     )
 
 
-def _totals(model: nn.Module, layers: dict, first: str, images: int) -> dict[str, Any]:
-    found = list(layers.values())
-    products = [layer for layer in found if layer["kind"] != "node"]
-    rates = [layer["firing_rate"] for layer in found if layer["kind"] == "node"]
+def _totals(model: nn.Module, layers: dict[tuple[str, str], dict[str, Any]], first: str, images: int) -> dict[str, Any]:
+    """The figures of the whole model, per image."""
+    rows = list(layers.values())
+    products = [layer for layer in rows if layer["kind"] != "node"]
+    rates = [layer["firing_rate"] for layer in rows if layer["kind"] == "node"]
     offenders = not_spike_driven(products, first)
     return {
         "macs": sum(layer["macs"] for layer in products),
         "sops": sum(layer["acs"] for layer in products),
         "dense": sum(layer["dense"] for layer in products),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "energy_mj": sum(layer["energy_mj"] for layer in found),
-        "energy_memory_mj": sum(layer["energy_memory_mj"] for layer in found),
+        "energy_mj": sum(layer["energy_mj"] for layer in rows),
+        "energy_memory_mj": sum(layer["energy_memory_mj"] for layer in rows),
         "firing_rate": sum(rates) / len(rates) if rates else None,
-        "ms": sum(layer["ms"] or 0.0 for layer in found),
+        "ms": sum(layer["ms"] or 0.0 for layer in rows),
         "spike_driven": not offenders,
         "not_spike_driven": offenders,
         "silent": [layer["name"] for layer in products if layer["silent"]],
@@ -141,16 +157,16 @@ def _totals(model: nn.Module, layers: dict, first: str, images: int) -> dict[str
 
 
 def not_spike_driven(products: list[dict[str, Any]], first: str) -> list[str]:
-    """The layers but the first that runs (it sees the image) that something else than binary spikes can enter."""
+    """The layers that anything but binary spikes can enter, without the `first`, whose input is the image."""
     others = [layer for layer in products if layer["name"] != first]
     return [f"{layer['name']} ({layer['inputs']})" for layer in others if layer["inputs"] in ("integer", "real")]
 
 
 def possible_inputs(model: nn.Module, x: Tensor) -> dict[tuple[str, str], str]:
-    """What can enter each layer, of KINDS: what does while half of all spiking neurons fire at random.
+    """Find which of KINDS can enter each layer: those that do while half of the spiking neurons fire at random.
 
-    What the images and weights at hand show is less: a sum of two layers' spikes stays binary while one is silent,
-    as in many a network that is not trained. Neurons whose output is no binary spike keep it.
+    The spikes of given images and weights show too little: a sum of two layers' spikes stays binary while one of the
+    layers is silent, as in many untrained networks. Neurons whose output is not binary keep their output.
     """
     draws = torch.Generator(x.device).manual_seed(0)
 
@@ -167,15 +183,18 @@ def possible_inputs(model: nn.Module, x: Tensor) -> dict[tuple[str, str], str]:
     finally:
         for handle in handles:
             handle.remove()
-    return {key: found.inputs for key, found in counter.layers.items()}
+    return {key: products.inputs for key, products in counter.layers.items()}
 
 
-def _time(model: nn.Module, x: Tensor, layers: dict, rounds: int) -> None:
-    """The fastest of some passes, layer by layer, an image, in ms; inner layers count for themselves alone."""
+def _time(model: nn.Module, x: Tensor, layers: dict[tuple[str, str], dict[str, Any]], rounds: int) -> None:
+    """Write the milliseconds per image of each layer into `layers`: the fastest of `rounds` passes.
+
+    The time of a layer inside another one counts for the inner layer alone.
+    """
     modules = dict(model.named_modules())
     wait: Callable[[], None] = torch.cuda.synchronize if x.is_cuda else lambda: None
     best: dict[str, float] = {}
-    for _ in range(rounds + 1):  # the first warms up
+    for _ in range(rounds + 1):  # one pass more, which warms up
         spent: dict[str, float] = {}
         stack: list[list[Any]] = []
 

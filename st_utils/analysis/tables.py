@@ -1,4 +1,9 @@
-"""A profile for people: a table of text, and a picture."""
+"""Show a profile: as a table of text, as profile.json, and as a picture.
+
+found = profile(model, images)
+print(table(found))                             # MACs, ACs, mJ, ms and firing rate of each layer, per image
+write(found, Path("runs/mine"), "spikformer")   # profile.json and profile.png
+"""
 
 from __future__ import annotations
 
@@ -26,7 +31,7 @@ COUNTS = ("macs", "acs", "parameters")
 
 
 def table(profile: dict[str, Any], audit: bool = False) -> str:
-    """The layers' figures for an image in columns, and their sums; an audit shows only what enters each layer."""
+    """Format a profile as text: a row per layer, then the sums. An audit shows only what enters each layer."""
     names = ("name", "kind", "inputs") if audit else tuple(COLUMNS)
     layers = [layer for layer in profile["layers"] if not (audit and layer["kind"] == "node")]
     lines = [[COLUMNS[name] for name in names], *([_cell(layer, name) for name in names] for layer in layers)]
@@ -41,6 +46,7 @@ def table(profile: dict[str, Any], audit: bool = False) -> str:
 
 
 def _cell(layer: dict[str, Any], name: str) -> str:
+    """The text of one figure of a layer; empty where the layer has no such figure."""
     value = layer[name]
     if value is None or (layer["kind"] == "node" and name in (*COUNTS, "energy_mj")):
         return ""
@@ -50,11 +56,12 @@ def _cell(layer: dict[str, Any], name: str) -> str:
 
 
 def _sums(totals: dict[str, Any]) -> list[str]:
+    """The lines below the table: sums per image, whether the model is spike-driven, silent layers."""
     rate = totals["firing_rate"]
     spiking = "yes" if totals["spike_driven"] else "no: " + ", ".join(totals["not_spike_driven"])
     silent = [f"no spike reached {', '.join(totals['silent'])}"] if totals["silent"] else []
     return [
-        f"an image: {totals['macs']:,.0f} MACs, {totals['sops']:,.0f} synaptic operations (ACs), "
+        f"per image: {totals['macs']:,.0f} MACs, {totals['sops']:,.0f} synaptic operations (ACs), "
         f"{totals['energy_mj']:.4g} mJ, with memory traffic {totals['energy_memory_mj']:.4g} mJ, "
         f"{totals['ms']:.2f} ms; {totals['parameters']:,} parameters"
         + ("" if rate is None else f"; firing rate {rate:.3f}"),
@@ -64,7 +71,7 @@ def _sums(totals: dict[str, Any]) -> list[str]:
 
 
 def write(profile: dict[str, Any], folder: Path, title: str) -> Path:
-    """Write profile.json and profile.png into the folder; returns the first's path. Raises UserError."""
+    """Write profile.json and profile.png into the folder; return the path of profile.json. Raises UserError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -76,13 +83,13 @@ def write(profile: dict[str, Any], folder: Path, title: str) -> Path:
 
 
 def draw(profile: dict[str, Any], path: Path, title: str) -> None:
-    """Firing rate, energy and time by layer, as a PNG."""
+    """Draw the firing rate, energy and time of each layer, as a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    panels = {"firing_rate": "spikes a neuron and step", "energy_mj": "mJ an image", "ms": "ms an image"}
+    panels = {"firing_rate": "spikes per neuron per step", "energy_mj": "mJ per image", "ms": "ms per image"}
     layers = profile["layers"]
     figure, axes = plt.subplots(1, len(panels), figsize=(15, max(4, 0.2 * len(layers))), sharey=True)
     for axis, (name, words) in zip(axes, panels.items(), strict=True):

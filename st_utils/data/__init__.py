@@ -1,20 +1,21 @@
-"""Data sets and the loaders that feed them.
+"""Data sets and their loaders.
 
     data = create("dataset", "mnist", data_dir="data")
     train, test = build_loaders(data, img_size=28, batch_size=128, augment=Augment(crop_padding=2), seed=0)
     train.set_epoch(3)
     for images, labels in train: ...        # [B, C, H, W] float32, [B] int64
 
-Every module in images/ and events/ is imported: a new data set is a new file.
+Every module in images/ and events/ is imported here: adding a data set is adding one file there.
 """
 
 from registry import import_all
 from st_utils.batch_share import Share
 from st_utils.data import events, images
 from st_utils.data.base import ArrayImages, DataSet, FrameData, first_per_class, labels_of
+from st_utils.data.batches import BatchSource
 from st_utils.data.identity import Files, data_identity
 from st_utils.data.images.augment import Augment
-from st_utils.data.loader import BatchSource, EpochLoader, build_loaders
+from st_utils.data.loader import EpochLoader, build_loaders
 
 for _room in (images, events):
     import_all(_room.__name__, _room.__path__)

@@ -1,4 +1,9 @@
-"""What a data set is: two splits of labelled images and the facts that a model and a loader need."""
+"""Data sets: two splits of labelled images or frames, and what a model and a loader must know of them.
+
+data = create("dataset", "digits")
+image, label = data.train[0]                # PIL image of mode "L", 0 to 9
+data.num_classes, data.img_size, data.mean  # 10, 32, (0.3051,)
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +20,13 @@ from st_utils.errors import UserError
 class DataSet:
     """A registered data set, read and checked, before any transform.
 
-    `train` and `test` are map-style: `split[i]` is (PIL image, label in 0..num_classes-1), the image of
-    mode "L" for one channel and "RGB" for three; `split.targets` are the labels; `split.made_of`, if it is there,
-    lists the arrays and `Files` that its samples come from (see `data_identity`). `img_size` is the side in
-    pixels to train at when nothing else is asked. `mean` and `std` are per channel, on the 0..1 scale.
-    `crop_pct` is the part of the side that a test image keeps (ImageNet's 224 of 256; 1 for small images).
+    Attributes:
+        train, test: map-style splits. `split[i]` is (PIL image, class number from 0 to num_classes - 1); the image has
+            mode "L" for one channel, "RGB" for three. `split.targets` holds the labels. `split.made_of`, which a
+            split may have, lists the arrays and `Files` that its samples come from, see `data_identity`.
+        img_size: the side in pixels to train at, unless the user asks for another.
+        mean, std: of each channel of the training images, on the scale 0 to 1.
+        crop_pct: share of the side that a test image keeps: 224 / 256 for ImageNet, 1 for small images.
     """
 
     name: str
@@ -42,10 +49,10 @@ class DataSet:
 
 @dataclass
 class FrameData(DataSet):
-    """A data set of frames: `split[i]` is (array [T, C, H, W], label), with T = `step`.
+    """A data set of frames: `split[i]` is (array `[T, C, H, W]`, label) with T = `step`.
 
-    `img_size` is their side, or (H, W). What enters the network is (frames / scale - mean) / std; for event counts
-    scale and std are 1 and the mean is 0.
+    `img_size` is the frames' side, or (H, W). The network's input is (frames / scale - mean) / std; event counts have
+    scale = std = 1 and mean = 0.
     """
 
     step: int = 4
@@ -53,7 +60,7 @@ class FrameData(DataSet):
 
 
 class ArrayImages(Dataset):
-    """Images in memory: `images` uint8 [N, H, W] or [N, H, W, 3], `targets` [N]; gives (PIL image, int)."""
+    """A split of images in memory, uint8 `[N, H, W]` or `[N, H, W, 3]`; `split[i]` is (PIL image, int)."""
 
     def __init__(self, images: np.ndarray, targets: Sequence[int] | np.ndarray):
         self.images = images
@@ -61,7 +68,8 @@ class ArrayImages(Dataset):
         assert len(self.images) == len(self.targets), "one label per image"
 
     @property
-    def made_of(self) -> list[Any]:
+    def made_of(self) -> list[np.ndarray]:
+        """The arrays that the samples come from, see `data_identity`."""
         return [self.images]
 
     def __len__(self) -> int:
@@ -72,17 +80,17 @@ class ArrayImages(Dataset):
 
 
 def labels_of(split: Any) -> np.ndarray:
-    """The labels of a split, int64 `[N]`, or of those of its images that `first_per_class` keeps."""
+    """The labels of a split, or of the part of a split that `first_per_class` keeps, int64 `[N]`."""
     if isinstance(split, Subset):
         return labels_of(split.dataset)[split.indices]
     return np.asarray(split.targets, dtype=np.int64)
 
 
 def first_per_class(split: Any, count: int, what: str) -> Subset:
-    """The first `count` images of a split, taken in turn from every class, in the split's order.
+    """Keep `count` images of a split: the first of every class, then the second of every class, and so on.
 
-    The choice is a function of the labels alone, so it is the same on every run. Raises UserError, which
-    calls the number `what`, when the split has fewer images.
+    They stay in the split's order. The choice is a function of the labels alone: it is the same in every run.
+    `what` is the setting that gives `count`; the UserError for a split with fewer images names it.
     """
     if not 1 <= count <= len(split):
         raise UserError(f"{what}={count} can't be met: choose 1 to {len(split)}")

@@ -1,17 +1,20 @@
-"""Batches, the same for the same (seed, epoch): on any number of workers and processes, and after a resume.
+"""Loaders: batches that are the same for the same (seed, epoch), with any workers and processes and after a resume.
 
-A sample's random numbers are a function of (seed, epoch, its index) alone, whatever batch and process it is in.
+data = create("dataset", "digits")
+train, test = build_loaders(data, img_size=32, batch_size=64, augment=Augment(hflip=0.5), seed=0)
+train.set_epoch(3)
+images, labels = next(iter(train))       # float32 [64, 1, 32, 32], int64 [64]
 """
 
+from __future__ import annotations
+
 import logging
-import random
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,134 +22,27 @@ from torch.utils.data import DataLoader, Dataset
 
 from st_utils.batch_share import Share
 from st_utils.data.base import DataSet, FrameData, first_per_class
+from st_utils.data.batches import Batch, BatchRequest, BatchSource, EpochSampler
 from st_utils.data.events.augment import FrameNormalise, FrameTransform
-from st_utils.data.images.augment import Augment, Normalise, erasing, eval_transform, train_transform
+from st_utils.data.images.augment import Augment, Normalise, eval_transform, random_erasing, train_transform
 from st_utils.errors import ProcessError, UserError
 
 logger = logging.getLogger(__name__)
 
-KEEP_BYTES = 2**30  # a split whose pixels never change is transformed once if it fits here
-
-Request = tuple[tuple[int, int], np.ndarray]  # (seed, epoch), indices
-Batch = tuple[torch.Tensor, torch.Tensor]
-
-
-@contextmanager
-def seeded(entropy: tuple[int, ...]) -> Iterator[None]:
-    """Inside, Python's, numpy's and torch's CPU generators start from `entropy`; then they go back."""
-    saved = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    reseed(entropy)
-    try:
-        yield
-    finally:
-        random.setstate(saved[0])
-        np.random.set_state(saved[1])
-        torch.set_rng_state(saved[2])
-
-
-def reseed(entropy: tuple[int, ...], seed_torch: Callable[[int], object] = torch.default_generator.manual_seed) -> None:
-    """Start Python's, numpy's and torch's generators from `entropy`: the CPU's, unless seed_torch reseeds more."""
-    python, numpy, pytorch = np.random.SeedSequence(entropy).generate_state(3).tolist()
-    random.seed(python)
-    np.random.seed(numpy)
-    seed_torch(pytorch)  # torch.manual_seed would reseed the GPU's too, for good
-
-
-class BatchSource(Dataset):
-    """Serves whole batches of `samples`, a map-style data set of (image, int).
-
-    transform: one image -> an array or tensor; may be random, with the global generators, unless its `random` is false
-    finish: their stack [B, ...] -> the inputs; not random
-    keep: transform every image once, at the first batch, and keep the results in memory
-    erase: changes one finished image in place; may be random, with the global generators
-    """
-
-    def __init__(
-        self,
-        samples: Dataset,
-        transform: Callable,
-        finish: Callable,
-        keep: bool = False,
-        erase: Callable | None = None,
-    ):
-        self.samples, self.transform, self.finish, self.keep, self.erase = samples, transform, finish, keep, erase
-        self._kept: Batch | None = None
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, request: Request) -> Batch | UserError:
-        """The batch asked for. An error is returned, for a worker would wrap a raised one in a traceback."""
-        entropy, indices = request
-        if not len(indices):  # a process's share of a last batch smaller than the processes are many
-            return torch.empty(0), torch.empty(0, dtype=torch.int64)
-        try:
-            with seeded(entropy):
-                inputs, labels = self._select(indices, entropy) if self.keep else self._read(indices, entropy)
-                inputs = self.finish(inputs)
-                if self.erase:
-                    for image, index in zip(inputs, indices, strict=True):
-                        reseed((*entropy, 2, int(index)))
-                        self.erase(image)
-                return inputs, labels
-        except UserError as error:
-            return error
-
-    def _select(self, indices: np.ndarray, entropy: tuple[int, int]) -> Batch:
-        if self._kept is None:
-            self._kept = self._read(range(len(self.samples)), entropy)
-        places = torch.from_numpy(indices)
-        return self._kept[0][places], self._kept[1][places]
-
-    def _read(self, indices: Any, entropy: tuple[int, int]) -> Batch:
-        inputs, labels = None, torch.empty(len(indices), dtype=torch.int64)
-        draws = getattr(self.transform, "random", True)
-        for place, index in enumerate(indices):
-            if draws:
-                reseed((*entropy, 1, int(index)))
-            image, labels[place] = self.samples[int(index)]
-            value = torch.as_tensor(self.transform(image))
-            if inputs is None:
-                inputs = torch.empty((len(indices), *value.shape), dtype=value.dtype)
-            inputs[place] = value
-        return inputs, labels
-
-
-@dataclass
-class EpochOrder:
-    """The requests of one epoch of `count` samples; shuffled, the order is a function of (seed, epoch).
-
-    Of every batch of batch_size samples, this process's share is asked for; `start` batches are left out.
-    """
-
-    count: int
-    batch_size: int
-    seed: int
-    shuffle: bool
-    drop_last: bool
-    share: Share = field(default_factory=Share)
-    epoch: int = 0
-    start: int = 0
-
-    def __len__(self) -> int:
-        return self.count // self.batch_size if self.drop_last else -(-self.count // self.batch_size)
-
-    def __iter__(self) -> Iterator[Request]:
-        epoch, order = self.epoch, np.arange(self.count)
-        if self.shuffle:
-            state = np.random.SeedSequence((self.seed, epoch, 0)).generate_state(1).item()
-            order = torch.randperm(self.count, generator=torch.Generator().manual_seed(state)).numpy()
-        for number in range(self.start, len(self)):
-            batch = order[number * self.batch_size :][: self.batch_size]
-            yield (self.seed, epoch), batch[np.concatenate(self.share.positions(len(batch)))]
+KEEP_BYTES = 2**30  # a split whose pixels never change is transformed once, and kept, where it takes at most this
+Result = TypeVar("Result")
 
 
 class EpochLoader:
-    """Iterates over one epoch of (inputs [B, ...], labels int64 [B]); `set_epoch(e)` chooses which.
+    """Iterates over one epoch of (inputs `[B, ...]`, labels int64 `[B]`); `set_epoch(e)` chooses the epoch.
 
-    The batches of epoch e are a function of (seed, e) and the source alone: not of the workers, nor of the
-    global generators, which are left as they were found. `len` is the number of batches. batch_size counts the
-    samples of all processes; what comes is this one's share, its micro-batches one after the other.
+    The batches of epoch e are a function of (seed, e) and the source alone. The number of workers does not change
+    them, and the global random generators neither change them nor are changed. `len` is the number of batches.
+
+    Args:
+        batch_size: samples of a batch, those of all processes together.
+        workers: processes that read batches; 0 reads them in this one. A source that keeps its samples needs none.
+        share: this process's part of each batch; its micro-batches come one after the other.
     """
 
     def __init__(
@@ -161,64 +57,64 @@ class EpochLoader:
         share: Share | None = None,
     ):
         self.source = source
-        self._order = EpochOrder(len(source), batch_size, seed, shuffle, drop_last, share or Share())
+        self._sampler = EpochSampler(len(source), batch_size, seed, shuffle, drop_last, share or Share())
         if source.keep:
             workers = 0  # indexing memory is faster than passing batches between processes
         self._new_loader = partial(
             DataLoader,
             source,
-            sampler=self._order,
+            sampler=self._sampler,
             batch_size=None,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
-            generator=torch.Generator(),  # or each epoch would draw a number from the global one
+            generator=torch.Generator(),  # the default draws a number from the global generator in each epoch
         )
         self._loader = self._new_loader()
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Choose the epoch that the next `iter` gives, from its batch number `start` on, counted from 0."""
-        self._order.epoch, self._order.start = epoch, start
+        """Choose the epoch of the next `iter`, and its first batch `start`, counted from 0."""
+        self._sampler.epoch, self._sampler.start = epoch, start
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._sampler)
 
-    def spread(self, count: int) -> torch.Tensor:
-        """The inputs of `count` samples (all, if they are fewer) spread evenly over the source.
+    def evenly_spaced_inputs(self, count: int) -> torch.Tensor:
+        """The inputs of `count` samples, or of all if there are fewer, at even distances in the source.
 
-        They are the same whatever the batch size, the share and the number of processes. Raises UserError.
+        Neither the batch size nor the share changes them. Raises UserError for a sample that can't be read.
         """
         total = len(self.source)
         indices = np.arange(min(count, total)) * total // min(count, total)
-        found = self._await(lambda: self.source[(self._order.seed, 0), indices])
-        return found[0]
+        inputs, _ = self._checked(lambda: self.source[BatchRequest((self._sampler.seed, 0), indices)])
+        return inputs
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = self._await(lambda: iter(self._loader))  # workers of an epoch before are waited for here, too
+        batches = self._checked(lambda: iter(self._loader))  # also waits for the workers of the epoch before
         if self._loader.num_workers and threading.current_thread() is threading.main_thread():
-            # torch would raise a worker's death wherever the main thread is, in the middle of a step too; without
-            # its handler the death is found where the next batch is awaited, within five seconds
+            # torch's handler raises a worker's death wherever the main thread is, even in the middle of a training
+            # step. Without it the death is found where the next batch is awaited, within five seconds.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        while (batch := self._await(lambda: next(batches, None))) is not None:
+        while (batch := self._checked(lambda: next(batches, None))) is not None:
             yield tuple(batch)
 
-    def _await(self, what: Callable[[], Any]) -> Any:
-        """What the loader's processes are asked for. Raises UserError: theirs, or that one of them died."""
+    def _checked(self, request: Callable[[], Result | UserError]) -> Result:
+        """The result of `request()`, which may need the workers. Raises UserError: a worker's, or that one died."""
         try:
-            found = what()
+            result = request()
         except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
-            # the latter three where a process dies while a tensor's memory is handed over
-            other = isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)
-            if other or not self._loader.num_workers:
+            # the latter three where a process dies while it hands over a tensor's memory
+            is_other = isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)
+            if is_other or not self._loader.num_workers:
                 raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            found = ProcessError(
+            result = ProcessError(
                 f"a data-loading process died (killed, or out of memory: try fewer --workers). torch says: {reason}"
             )
-        if isinstance(found, UserError):
-            self._loader = self._new_loader()  # ends the workers now; held by a traceback they'd linger
-            raise found
-        return found
+        if isinstance(result, UserError):
+            self._loader = self._new_loader()  # ends the workers now: the error's traceback would keep them alive
+            raise result
+        return result
 
 
 def build_loaders(
@@ -235,14 +131,20 @@ def build_loaders(
     share: Share | None = None,
     event_augment: str | None = None,
 ) -> tuple[EpochLoader, EpochLoader]:
-    """The loaders of a data set: batches (images float32 [B, C, img_size, img_size], labels int64 [B]).
+    """Build the training loader and the test loader of a data set.
 
-    Of a `FrameData` the inputs are its frames, [B, T, C, H, W], which `event_augment` changes in training.
+    Batches are (images float32 `[B, C, img_size, img_size]`, labels int64 `[B]`); of a `FrameData`, (frames float32
+    `[B, T, C, H, W]`, labels). The training loader shuffles, augments and drops the last, incomplete batch; the test
+    loader does none of these.
 
-    The training one shuffles, augments, and drops the last, incomplete batch; the test one does none of this.
-    img_size and crop_pct are the data set's own when not given. `train_images` and `test_images` keep only
-    that many images of a split, the first of every class in turn. `share` is what this process takes of each
-    batch (in testing, as one). Raises UserError for what can't work.
+    Args:
+        img_size, crop_pct: by default the data set's own.
+        augment: changes of training images; frames take `event_augment`, names of `AUGMENTATIONS` joined by +.
+        train_images, test_images: keep this many images of the split, see `first_per_class`.
+        share: this process's part of each batch; in testing its micro-batches are one.
+
+    Raises:
+        UserError: a value is out of range, or does not fit the data set.
     """
     augment = augment or Augment()
     side = data.img_size if img_size is None else img_size
@@ -263,6 +165,8 @@ def build_loaders(
 def _image_sources(
     data: DataSet, train: Dataset, test: Dataset, side: int, augment: Augment, crop: float
 ) -> tuple[BatchSource, BatchSource]:
+    """The sources of the training and the test split; a split of up to `KEEP_BYTES` is kept if no pixel changes."""
+
     def fits(split: Dataset) -> bool:
         return len(split) * data.in_channels * side * side <= KEEP_BYTES
 
@@ -271,7 +175,7 @@ def _image_sources(
         train_transform(augment, side, data.mean),
         Normalise(data.mean, data.std),
         keep=not augment.random_pixels and fits(train),
-        erase=erasing(augment),
+        erase=random_erasing(augment),
     )
     test_source = BatchSource(
         test,
@@ -283,8 +187,14 @@ def _image_sources(
 
 
 def _frame_sources(
-    data: FrameData, train: Dataset, test: Dataset, side: Any, augment: Augment, event_augment: str | None
+    data: FrameData,
+    train: Dataset,
+    test: Dataset,
+    side: int | tuple[int, int],
+    augment: Augment,
+    event_augment: str | None,
 ) -> tuple[BatchSource, BatchSource]:
+    """The sources of the training and the test split of frames. Raises UserError for settings meant for images."""
     if side != data.img_size:
         raise UserError(f"{data.name} has frames of {data.img_size}, not of {side}: give --event-size, no --img-size")
     if event_augment and isinstance(data.img_size, tuple):

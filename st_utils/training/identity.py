@@ -1,11 +1,11 @@
-"""What a run is: its specs with every argument spelled out, its data, its plug-ins, its settings and its seed.
+"""The identity of a run: its full specs, data, plug-ins, settings and seed; and how two runs differ.
 
     record = recorded_facts(settings, data)      # in checkpoints, args.yml and summary.json
     differences(folder.args, identity(settings, record), settings)
     # {} for the same run; {'data': 'data (the same counts, other contents)'}
 
-Two runs are the same when their specs mean the same, however they are written and whatever the defaults were, and
-when digests of data and plug-ins are equal. What an older version did not record is taken as its default.
+Two runs are the same if their full specs (with every argument, defaults too), their settings, and the digests of data
+and plug-ins are equal. A setting that an older version did not record counts as its default.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from st_utils.training.settings import Settings
 
 logger = logging.getLogger("zoo")
 
-FROM_DATA = ("num_classes", "in_channels", "img_size")  # arguments of a model that the data set decides
-PLACES = ("data_dir", "cache_dir", "download")  # arguments of a data set that say where it lies, not what it is
+FROM_DATA = ("num_classes", "in_channels", "img_size")  # a model's arguments that the data set decides
+PLACES = ("data_dir", "cache_dir", "download")  # a data set's arguments that say where it lies, not what it is
 FULL = {"model": "full_spec", "dataset": "full_dataset"}
 
 
 def recorded_facts(settings: Settings, data: DataSet) -> dict[str, Any]:
-    """`spec`, `full_spec`, `dataset`, `full_dataset`, `data` (see `data_identity`) and `plugins` (name -> digest)."""
+    """The facts that checkpoints record: spec, full_spec, dataset, full_dataset, data (identity), plugins (digests)."""
     side = settings.img_size or data.img_size
     params = registry.entry("model", settings.model).params
     given = {"num_classes": data.num_classes, "in_channels": data.in_channels, "img_size": side}
@@ -48,7 +48,7 @@ def recorded_facts(settings: Settings, data: DataSet) -> dict[str, Any]:
 
 
 def full_dataset(settings: Settings) -> Spec:
-    """The data set's spec with every argument but those that the settings decide, such as the steps of event frames."""
+    """The data set's spec with every argument, except those that settings decide, such as the steps of event frames."""
     full, written = registry.full("dataset", settings.dataset), parse(settings.dataset).args
     sized = ("event_size",) if settings.event_size or settings.img_size else ()
     decided = {"step", *PLACES, *sized} - set(written)
@@ -56,14 +56,15 @@ def full_dataset(settings: Settings) -> Spec:
 
 
 def identity(settings: Settings, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What determines a run's result, in plain values."""
+    """Everything that determines a run's result, in plain values: settings by name, full specs, data and plug-ins."""
     return {**settings.identity(), **{name: record[name] for name in (*FULL.values(), "data", "plugins")}}
 
 
 def as_made(kind: str, short: str, full: str, decided: Iterable[str] = ()) -> Spec:
-    """The spec that builds now what `short` built when its full spec was `full`: `short`, while no default changed.
+    """The spec that builds today what `short` built when its full spec was `full`.
 
-    What data set and settings have `decided` stays open.
+    It is `short` itself while no default has changed; else it has all arguments, and a warning names the changes.
+    Arguments that the data set and the settings have `decided` are left out.
     """
     written, decided = parse(short), {*decided, *(FROM_DATA if kind == "model" else ())}
     changes = changed_defaults(kind, short, full, decided)
@@ -75,9 +76,9 @@ def as_made(kind: str, short: str, full: str, decided: Iterable[str] = ()) -> Sp
 
 
 def changed_defaults(kind: str, short: str, full: str, decided: Iterable[str] = FROM_DATA) -> list[str]:
-    """`node.tau=2.0, now 1.8` for every argument that `short` leaves open and that had another value in `full`.
+    """List the defaults that have changed since `short` had the full spec `full`, such as "node.tau=2.0, now 1.8".
 
-    Arguments that data set and settings have `decided` are left out.
+    Arguments that the data set and the settings have `decided` are left out.
     """
     made = registry.full(kind, full)
     now = parse(short).replace(**{name: made.args[name] for name in decided if name in made.args})
@@ -85,7 +86,7 @@ def changed_defaults(kind: str, short: str, full: str, decided: Iterable[str] = 
 
 
 def says_nothing_else(kind: str, typed: Spec, full: str) -> bool:
-    """Whether every argument that is written in a spec has the value that the recorded full spec has."""
+    """Whether every argument written in the spec `typed` has the same value in the recorded full spec."""
 
     def agrees(written: Spec, now: Spec, made: Spec) -> bool:
         for name, value in written.args.items():
@@ -101,29 +102,29 @@ def says_nothing_else(kind: str, typed: Spec, full: str) -> bool:
 
 
 def differences(args: Mapping[str, Any], wanted: Mapping[str, Any], settings: Settings) -> dict[str, str]:
-    """What is otherwise in the run whose args.yml this is than in the wanted identity, in words, by name.
+    """Compare a recorded run with a wanted identity: {name: the recorded value, in words} for all that differs.
 
-    A checkpoint's record will do for `args`. Data that an older version did not record are taken for the same where
-    they come from the same --data-dir; see `unrecorded`.
+    `args` is the run's args.yml or a checkpoint's record. Data that an older version did not record count as the same
+    if they come from the same --data-dir; see `unrecorded`.
     """
     recorded = {**args, **args.get("identity", {})}
-    found = {kind: text for kind in FULL if (text := _spec_difference(kind, recorded, wanted))}
-    known = {}
+    changes = {kind: text for kind in FULL if (text := _spec_difference(kind, recorded, wanted))}
+    values = {}  # of this version's settings in the recorded run
     for setting in fields(Settings):
         if setting.metadata["result"] and setting.name not in FULL:
             default = setting.default if setting.default is not MISSING else None
-            known[setting.name] = recorded.get(setting.name, default)
-            if _text(known[setting.name]) != _text(wanted[setting.name]):
-                found[setting.name] = f"{setting.name}={known[setting.name]!r}"
-    further = {name: value for name, value in args.get("identity", {}).items() if name not in {*known, *wanted}}
+            value = values[setting.name] = recorded.get(setting.name, default)
+            if _text(value) != _text(wanted[setting.name]):
+                changes[setting.name] = f"{setting.name}={value!r}"
+    further = {name: value for name, value in args.get("identity", {}).items() if name not in {*values, *wanted}}
     for name, value in further.items():
         if value is not None:
-            found[name] = f"{name}={value!r}, a setting that this version does not have"
-    return {**found, **_data_difference(recorded, wanted, settings), **_plugin_difference(recorded, wanted)}
+            changes[name] = f"{name}={value!r}, a setting that this version does not have"
+    return {**changes, **_data_difference(recorded, wanted, settings), **_plugin_difference(recorded, wanted)}
 
 
 def unrecorded(args: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Which of data and plug-ins an older version did not record, so that nobody can tell whether they are the same."""
+    """Which of "data" and "plug-ins" an older version did not record, so that they can't be compared."""
     recorded = {**args, **args.get("identity", {})}
     plugins = wanted["plugins"] or recorded.get("plugin")
     return [
@@ -133,13 +134,13 @@ def unrecorded(args: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
 
 
 def _spec_difference(kind: str, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """How a spec differs in meaning: in words, or empty."""
+    """How the full specs of a model or data set differ, in words; empty where they are equal."""
     short, full, name = recorded.get(kind, recorded.get("spec")), recorded.get(FULL[kind]), FULL[kind]
-    if full is None:  # an older version's
+    if full is None:  # recorded by a version that kept short specs alone
         return "" if short == wanted[kind] else f"{kind}={short!r}"
     try:
         made, now = (_without(registry.full(kind, text), set(PLACES)) for text in (full, wanted[name]))
-    except SpecError:  # a part or an argument that is there no more
+    except SpecError:  # a part or an argument was removed since
         return f"{kind}={short!r}, which can't be built now"
     changes = ", ".join(_changes(made, now))
     if not changes:
@@ -148,20 +149,21 @@ def _spec_difference(kind: str, recorded: Mapping[str, Any], wanted: Mapping[str
 
 
 def _changes(made: Spec, now: Spec, place: str = "") -> list[str]:
-    """`node.tau=2.0, now 1.8` for every argument that differs."""
+    """The arguments in which two full specs differ, each as in "node.tau=2.0, now 1.8"."""
     if made.name != now.name:
         return [f"{place.rstrip('.') or 'name'}={made.name}, now {now.name}"]
-    found = []
+    changes = []
     for name in sorted({*made.args, *now.args}):
         old, new = (spec.args.get(name, "absent") for spec in (made, now))
         if isinstance(old, Spec) and isinstance(new, Spec):
-            found += _changes(old, new, f"{place}{name}.")
+            changes += _changes(old, new, f"{place}{name}.")
         elif Spec("value", {"of": old}) != Spec("value", {"of": new}):
-            found.append(f"{place}{name}={_shown(old)}, now {_shown(new)}")
-    return found
+            changes.append(f"{place}{name}={_shown(old)}, now {_shown(new)}")
+    return changes
 
 
 def _data_difference(recorded: Mapping[str, Any], wanted: Mapping[str, Any], settings: Settings) -> dict[str, str]:
+    """{"data": how the data differ, in words}, or {}."""
     old, new = recorded.get("data"), wanted["data"]
     if old is None:
         embedded = "data_dir" not in registry.entry("dataset", settings.dataset).params
@@ -177,6 +179,7 @@ def _data_difference(recorded: Mapping[str, Any], wanted: Mapping[str, Any], set
 
 
 def _plugin_difference(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:
+    """{"plugins": which files differ, in words}, or {}."""
     old, new = recorded.get("plugins"), wanted["plugins"]
     if old is None or sorted(old.values()) == sorted(new.values()):  # a file may have been renamed
         return {}
@@ -193,8 +196,10 @@ def _resolved(place: str) -> Path:
 
 
 def _shown(value: Any) -> str:
+    """The value as a spec writes it."""
     return str(Spec("value", {"of": value}))[len("value(of=") : -1]
 
 
 def _text(value: Any) -> str:
-    return json.dumps(list(value) if isinstance(value, tuple) else value, sort_keys=True)  # tells 1 from 1.0 and true
+    """The value as JSON, which, unlike ==, tells 1 from 1.0 and from true."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value, sort_keys=True)

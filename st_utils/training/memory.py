@@ -1,12 +1,18 @@
-"""What a run's memory is spent on: its peak, and activations computed twice instead of kept."""
+"""Measure the peak of a run's memory, and lower it by recomputing activations in the backward pass.
+
+reset_peak(device)
+recompute_blocks(model)                  # slower, but each block keeps its input alone
+loss(model(images), labels).backward()
+peak_mib(device)
+"""
 
 from __future__ import annotations
 
 import re
 import resource
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -21,16 +27,16 @@ PROCESS = Path("/proc/self/status")
 
 
 def reset_peak(device: torch.device) -> None:
-    """Begin a new peak, where the device can: a GPU's; a process's own lasts as long as it does."""
+    """Reset the peak of a GPU's memory. The peak of a process, which counts on a CPU, can't be reset."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_mib(device: torch.device) -> float:
-    """The most memory so far, in MiB: what torch held of the GPU, or else what this process held of the machine."""
+    """The peak of memory so far, in MiB: torch's on a GPU, else this process's resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device) / 2**20
-    # on Linux, ru_maxrss begins with the peak of the process that started this one
+    # not ru_maxrss on Linux: it starts from the peak of the process that started this one
     if PROCESS.is_file() and (found := re.search(r"VmHWM:\s+(\d+) kB", PROCESS.read_text())):
         return int(found[1]) / 2**10
     unit = 1 if sys.platform == "darwin" else 1024
@@ -38,10 +44,10 @@ def peak_mib(device: torch.device) -> float:
 
 
 def recompute_blocks(model: nn.Module) -> None:
-    """Let every block keep its input alone in training, and compute the rest once more when backward needs it.
+    """Make every block keep only its input in training and recompute its activations in the backward pass.
 
-    Chen et al. 2016, arXiv:1604.06174. Gradients, random numbers and running statistics are those of computing once.
-    Blocks are the `Block`s of a model, or else the members of its `blocks`. Raises UserError when there are none.
+    Chen et al. 2016, arXiv:1604.06174. Gradients, random numbers and running statistics are the same as without it.
+    Blocks are the model's `Block`s, or the members of `model.blocks`. Raises UserError when there are none.
     """
     blocks = [m for m in model.modules() if isinstance(m, Block)] or list(getattr(model, "blocks", ()))
     if not blocks:
@@ -50,16 +56,21 @@ def recompute_blocks(model: nn.Module) -> None:
         block.forward = partial(_recomputed, block, type(block).forward)
 
 
-def _recomputed(block: nn.Module, forward, x: Tensor) -> Tensor:
+def _recomputed(block: nn.Module, forward: Callable[[nn.Module, Tensor], Tensor], x: Tensor) -> Tensor:
+    """`forward(block, x)`, recomputed in the backward pass; there the running statistics are not updated again."""
     if not (block.training and torch.is_grad_enabled()):
         return forward(block, x)
-    aside = partial(statistics_set_aside, block)
-    return checkpoint(forward, block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), aside()))
+
+    def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
+        """Those of the first pass and of the recomputation."""
+        return nullcontext(), statistics_set_aside(block)
+
+    return checkpoint(forward, block, x, use_reentrant=False, context_fn=contexts)
 
 
 @contextmanager
 def statistics_set_aside(model: nn.Module) -> Iterator[None]:
-    """Inside, running statistics and other buffers may change; afterwards they are as before."""
+    """Restore the model's buffers, running statistics among them, after the block."""
     kept = [(module, dict(module._buffers)) for module in model.modules() if module._buffers]
     for module, buffers in kept:
         module._buffers = {name: None if b is None else b.clone() for name, b in buffers.items()}

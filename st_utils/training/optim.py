@@ -1,4 +1,10 @@
-"""Optimiser, schedule and mixing of a run: timm's, chosen by the settings."""
+"""Build a run's optimiser, learning-rate schedule and mixing of samples, which are timm's, from its settings.
+
+settings = Settings(opt="adamw", lr=1e-3, sched="cosine", mixup=0.5)
+optimizer = build_optimizer(model, settings)
+schedule = build_schedule(optimizer, settings)     # schedule.step(epoch)
+mix = build_mixup(settings, num_classes=10, count=64)
+"""
 
 from __future__ import annotations
 
@@ -22,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def build_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
-    """timm's optimiser by name; what gets no weight decay: see `parameter_groups`."""
+    """Build timm's optimiser `settings.opt`; `parameter_groups` says which weights decay. Raises UserError."""
     options = {"momentum": settings.momentum} if settings.opt in ("sgd", "nesterov", "momentum", "rmsprop") else {}
     groups = parameter_groups(model, settings.weight_decay)
     try:
@@ -32,7 +38,10 @@ def build_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
 
 
 def build_schedule(optimizer: Optimizer, settings: Settings) -> Any:
-    """timm's schedule by name, over `epochs` with the warm-up at their start and the cool-down at their end."""
+    """Build timm's schedule `settings.sched` over `settings.epochs`, the warm-up and the cool-down among them.
+
+    Raises UserError for a schedule that timm does not have, or that does not fit this version of torch.
+    """
     warmup, cooldown = settings.warmup_epochs, settings.cooldown_epochs
     if warmup + cooldown >= settings.epochs and (warmup or cooldown):
         logger.warning("epochs=%d leaves no room for the warm-up and cool-down: without them", settings.epochs)
@@ -64,7 +73,10 @@ def build_schedule(optimizer: Optimizer, settings: Settings) -> Any:
 
 
 def build_mixup(settings: Settings, num_classes: int, count: int) -> BatchMix | None:
-    """timm's mixup and cutmix, and EventMix, of a micro-batch of `count` images, or None when all are off."""
+    """Build the mixing of a micro-batch of `count` samples: timm's mixup and cutmix, and EventMix; None if all are off.
+
+    Raises UserError for an odd `count`: samples are mixed in pairs.
+    """
     if not settings.mixup and not settings.cutmix and not settings.event_mix:
         return None
     if count % 2:
@@ -77,6 +89,11 @@ def build_mixup(settings: Settings, num_classes: int, count: int) -> BatchMix | 
         label_smoothing=settings.smoothing,
         num_classes=num_classes,
     )
-    timms = mixup if settings.mixup or settings.cutmix else None
-    share = settings.mixup_switch_prob
-    return BatchMix(timms, settings.event_mix, settings.mixup_prob, share, settings.smoothing, num_classes)
+    return BatchMix(
+        mixup if settings.mixup or settings.cutmix else None,
+        event_mix=settings.event_mix,
+        prob=settings.mixup_prob,
+        share=settings.mixup_switch_prob,
+        smoothing=settings.smoothing,
+        classes=num_classes,
+    )

@@ -1,7 +1,8 @@
-"""Which parameters weight decay reaches, and an optimiser's state found again by the names of its parameters.
+"""Divide a model's parameters by whether they decay, and load an optimiser's state by the parameters' names.
 
-groups = parameter_groups(model, weight_decay=0.05)  # [what never decays, what does]
-create_optimizer_v2(groups, "adamw", lr=1e-3)
+groups = parameter_groups(model, weight_decay=0.05)   # [without weight decay, with weight decay]
+optimizer = torch.optim.AdamW(groups, lr=1e-3)
+load_optimizer(optimizer, saved_state_dict, model)
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ logger = logging.getLogger(__name__)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The parameters for an optimiser, with their `names`: [without weight decay, with it], each in the model's order.
+    """Make an optimiser's groups of parameters, with their `names`: [without weight decay, with it].
 
-    What never decays: parameters with fewer than two axes, biases and the weights of norms whatever their shape, and
-    what a part at any depth of the model names in its `no_weight_decay()`. A weight that two places share does not
-    decay where one of them excepts it. Without any decay there is one group, of all parameters.
+    Never decayed are parameters with fewer than two axes, biases and weights of norms of any shape, and the parameters
+    that a part, at any depth of the model, names in its `no_weight_decay()`. A weight that two modules share does not
+    decay if one of them excepts it. With weight_decay=0 there is one group. Names are in the model's order.
     """
     named = dict(model.named_parameters())
     if not weight_decay:
@@ -48,6 +49,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def _excepted(model: nn.Module) -> Iterator[nn.Parameter]:
+    """The parameters that never decay; one may come several times."""
     for module in model.modules():
         norm = _is_norm(module)
         for name, parameter in module.named_parameters(recurse=False):
@@ -61,7 +63,7 @@ def _excepted(model: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def _is_norm(module: nn.Module) -> bool:
-    """Torch's norms and classes derived from them; of others, those called so that hold no further module."""
+    """Whether a module is one of torch's norms, or has a norm's name and no modules inside."""
     if isinstance(module, TORCH_NORMS):
         return True
     if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) or list(module.children()):
@@ -70,26 +72,26 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def named_state(saved: dict[str, Any], names: Sequence[str] | None = None) -> dict[str, Tensor]:
-    """The tensors in an optimiser's `state_dict` by what they are, such as "the optimiser's exp_avg of head.weight".
+    """Name the tensors of an optimiser's `state_dict`, such as "the optimiser's exp_avg of head.weight".
 
-    `names` are those of its parameters; by default they are in its groups.
+    `names` are the names of its parameters, by default those in its groups.
     """
     names = dict(zip(_indices(saved), names or _names(saved["param_groups"]), strict=True))
-    found = {}
+    tensors = {}
     for key, state in saved["state"].items():
         entries = state.items() if isinstance(state, dict) else [("state", state)]
         for entry, value in entries:
             if isinstance(value, Tensor):
-                found[f"the optimiser's {entry} of {names.get(key, key)}"] = value
-    return found
+                tensors[f"the optimiser's {entry} of {names.get(key, key)}"] = value
+    return tensors
 
 
 def load_optimizer(optimizer: Optimizer, saved: dict[str, Any], model: nn.Module) -> None:
-    """Load an optimiser's `state_dict`, each parameter's state found by the parameter's name.
+    """Load an optimiser's `state_dict`; each parameter gets the state that was saved under its name.
 
-    Which parameters decay may have changed since it was written, and with it their numbers there. A checkpoint from
-    before names were written has the groups that timm's `add_weight_decay` makes. Raises UserError, and loads nothing,
-    where the parameters are not the model's own.
+    Names, and not the indices in the `state_dict`: which parameters decay may have changed since it was saved, and the
+    indices with it. A checkpoint without names is from a version whose groups were timm's, see `_timms_groups`. Raises
+    UserError, and loads nothing, where its parameters are not the model's.
     """
     groups, saved_groups = optimizer.param_groups, saved["param_groups"]
     before = saved_groups if all("names" in group for group in saved_groups) else _timms_groups(model, saved_groups)
@@ -121,14 +123,14 @@ def load_optimizer(optimizer: Optimizer, saved: dict[str, Any], model: nn.Module
 
 
 def _timms_groups(model: nn.Module, saved_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The names of the groups that timm 0.5.4 makes of a model: one axis or `.bias`, and the rest.
+    """The names in the groups that timm 0.5.4 makes of a model: [one axis or `.bias`, the others].
 
-    The rule stands here because newer versions of timm have another, and the old checkpoints do not change with them.
+    The rule is repeated here because newer versions of timm have another, and old checkpoints keep the old one.
     """
     named = dict(model.named_parameters())
     if len(saved_groups) == 1:
         return [{"names": list(named)}]
-    declared = getattr(model, "no_weight_decay", tuple)()  # of the model alone, as timm asks
+    declared = getattr(model, "no_weight_decay", tuple)()  # timm asks the model, not its parts
     groups: tuple[list[str], list[str]] = ([], [])
     for name, parameter in named.items():
         if parameter.requires_grad:
@@ -138,6 +140,7 @@ def _timms_groups(model: nn.Module, saved_groups: list[dict[str, Any]]) -> list[
 
 
 def _check_shapes(name: str, parameter: Tensor, state: dict[str, Any]) -> None:
+    """Raise UserError where a tensor of a parameter's state has as many axes as the parameter and another shape."""
     for entry, value in state.items():
         if isinstance(value, Tensor) and value.ndim == parameter.ndim and value.shape != parameter.shape:
             raise UserError(

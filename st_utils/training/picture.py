@@ -1,4 +1,8 @@
-"""The picture of a run: its learning curves, held-out images with what the model makes of them, firing rates."""
+"""Draw the picture of a run: learning curves, firing rates, and test images with the classes that the model gives.
+
+draw_run(Path("run.png"), title="spikformer", rows=rows, firing=rates, images=images, labels=labels, logits=logits,
+         names=data.class_names)
+"""
 
 from __future__ import annotations
 
@@ -20,14 +24,15 @@ def draw_run(
     logits: Tensor,
     names: tuple[str, ...],
 ) -> None:
-    """Write a PNG.
+    """Draw a run's picture and write it as a PNG.
 
     Args:
-        rows: a run's lines of metrics.
-        firing: mean spikes a neuron and step, by layer.
-        images: `[N, C, H, W]` (1 or 3 channels) or frames `[N, T, C, H, W]` as the model saw them.
-        labels, logits: `[N]` and `[N, classes]`.
-        names: of the classes.
+        rows: the run's metrics, one dict per epoch.
+        firing: the firing rate of each layer, in spikes per neuron per step.
+        images: the model's inputs, `[N, C, H, W]` with 1 or 3 channels, or frames `[N, T, C, H, W]`.
+        labels: class numbers `[N]`.
+        logits: `[N, classes]`.
+        names: the names of the classes.
     """
     import matplotlib  # slow to import, and used here only
 
@@ -46,7 +51,7 @@ def draw_run(
     accuracy.plot(epochs, [row["top1"] for row in rows], color="tab:green")
     accuracy.set(xlabel="epoch", title=f"held-out accuracy: {rows[-1]['top1']:.2f} %")
     rates.barh(range(len(firing)), list(firing.values()), color="tab:orange")
-    rates.set(title="spikes a neuron and step, by layer", xlabel="firing rate", yticks=[])
+    rates.set(title="spikes per neuron per step, by layer", xlabel="firing rate", yticks=[])
     rates.locator_params(axis="x", nbins=5)
     rates.invert_yaxis()
     _draw_images(below, images, labels, logits, names)
@@ -55,6 +60,7 @@ def draw_run(
 
 
 def _draw_images(figure: Any, images: Tensor, labels: Tensor, logits: Tensor, names: tuple[str, ...]) -> None:
+    """Draw up to 24 images, each with the model's class: green where it is right, red where it is wrong."""
     columns = min(12, len(images))
     axes = figure.subplots(2, columns, squeeze=False).ravel()
     for axis in axes:
@@ -68,11 +74,15 @@ def _draw_images(figure: Any, images: Tensor, labels: Tensor, logits: Tensor, na
 
 
 def as_pictures(images: Tensor) -> Tensor:
-    """Images as they are; frames `[N, T, C, H, W]` as `[N, 1 or 3, H', W']`: events added up, rows joined."""
+    """Turn frames `[N, T, C, H, W]` into images `[N, 1 or 3, H', W']`; images are returned as they are.
+
+    Event frames are summed over time, ON events in red and OFF events in blue. The rows or pixels of a sequence are put
+    together again.
+    """
     if images.dim() == 5 and images.shape[-2] == 1:
         rows = images.shape[1] if images.shape[-1] > 1 else math.isqrt(images.shape[1])
         return images.transpose(1, 2).reshape(len(images), images.shape[2], rows, -1)
     pictures = images.sum(1) if images.dim() == 5 else images
     if pictures.shape[1] != 2:
         return pictures
-    return torch.stack([pictures[:, 1], torch.zeros_like(pictures[:, 0]), pictures[:, 0]], 1)  # ON red, OFF blue
+    return torch.stack([pictures[:, 1], torch.zeros_like(pictures[:, 0]), pictures[:, 0]], 1)

@@ -1,4 +1,11 @@
-"""SIGTERM and SIGINT ask a run to stop: it finishes its step, writes a checkpoint and ends."""
+"""Stop a run on SIGTERM or SIGINT: it finishes its step, writes a checkpoint and ends.
+
+with StopRequests() as requests:
+    for step in range(100):
+        ...
+        if requests.asked:               # the signal's number
+            raise Stopped(requests.asked, epoch=1, step=step)
+"""
 
 from __future__ import annotations
 
@@ -8,7 +15,10 @@ from types import FrameType
 
 
 class Stopped(Exception):  # noqa: N818  (it is not an error)
-    """The run stopped because it was asked to, and can go on; `status` is what the process ends with: 128 + signal."""
+    """Raised when a run has stopped because of signal `number`; it can be resumed.
+
+    `status` is the process's exit status, 128 + number.
+    """
 
     def __init__(self, number: int, epoch: int, step: int):
         super().__init__(
@@ -19,7 +29,10 @@ class Stopped(Exception):  # noqa: N818  (it is not an error)
 
 
 class StopRequests:
-    """Inside a `with` block, the first signal is remembered in `asked`; a second SIGINT interrupts as ever."""
+    """Catches SIGTERM and SIGINT inside a `with` block; `asked` is the first signal's number, 0 before it.
+
+    A second SIGINT raises KeyboardInterrupt at once.
+    """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -28,8 +41,8 @@ class StopRequests:
 
     def __enter__(self) -> StopRequests:
         self._before = {}
-        if threading.current_thread() is threading.main_thread():  # others can't set handlers
-            self._before = {number: signal.signal(number, self._remember) for number in self.SIGNALS}
+        if threading.current_thread() is threading.main_thread():  # other threads can't set handlers
+            self._before = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -37,7 +50,7 @@ class StopRequests:
             signal.signal(number, handler)
         self._before = {}
 
-    def _remember(self, number: int, _frame: FrameType | None) -> None:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = self.asked or number

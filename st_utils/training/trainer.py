@@ -27,7 +27,7 @@ from st_utils.analysis.firing import FiringRates
 from st_utils.analysis.profile import EnergyModel, profile
 from st_utils.batch_share import micro_batch
 from st_utils.data import EpochLoader, Share, labels_of
-from st_utils.data.loader import reseed
+from st_utils.data.seeding import reseed
 from st_utils.errors import ProcessError, UserError
 from st_utils.kernels.spike_bits.saved_tensors import packed_spikes
 from st_utils.training import checkpoint, distributed, memory
@@ -337,7 +337,7 @@ class Trainer:
 
     def profile(self) -> dict[str, Any]:
         """The tested model's costs by layer, on test images spread over the set; see st_utils.analysis."""
-        inputs = self._to_device(self.test_loader.spread(PROFILED))
+        inputs = self._to_device(self.test_loader.evenly_spaced_inputs(PROFILED))
         energy = EnergyModel(self.settings.mac_pj, self.settings.ac_pj, self.settings.byte_pj)
         return profile(self.ema.module if self.ema else self.model, inputs, energy)
 

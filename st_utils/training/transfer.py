@@ -1,7 +1,11 @@
-"""Learning from static images what events mean: the losses between two domains, and the slide from one to the other.
+"""Transfer learning from static images to events: the loss of two domains, and the gradual change between them.
 
-He et al. 2024, arXiv:2303.13077; Brain-Cog-Lab/Transfer-for-DVS, main_transfer.py and CKA.py. A model built with
-transfer=true gives what the loss takes: `loss = TransferLoss()(*model(images, events), labels, model.coefficient)`.
+    model = create_model("transfer_vgg(transfer=true)")
+    terms = TransferLoss()(*model(images, events), labels, model.coefficient)
+    terms.total.backward()
+
+He et al. 2024, arXiv:2303.13077; Brain-Cog-Lab/Transfer-for-DVS, main_transfer.py and CKA.py. Images are the source
+domain, events the target domain; at first the source's batches are images, at the end of training they are events.
 """
 
 from __future__ import annotations
@@ -17,22 +21,23 @@ from st_utils.errors import UserError
 
 
 def linear_cka(x: Tensor, y: Tensor, eps: float = 1e-7) -> Tensor:
-    """Linear centred kernel alignment of two batches of features: 0 for unrelated, 1 for equal up to a rotation.
+    """Linear centred kernel alignment of features `[..., B, F]` and `[..., B, F']` -> `[...]`.
 
-    sum(K L) / (|K| |L| + eps) with the doubly centred Gram matrices K of x and L of y (Kornblith et al. 2019,
-    arXiv:1905.00414, biased). `[..., B, F]` and `[..., B, F']` -> `[...]`.
+    CKA = sum(K * L) / (|K| |L| + eps) with the doubly centred Gram matrices K of x and L of y (Kornblith et al. 2019,
+    arXiv:1905.00414, the biased form). It is 0 for unrelated features and 1 for features equal up to a rotation.
     """
-    of_x, of_y = (_centred(z @ z.transpose(-1, -2)) for z in (x, y))
-    return (of_x * of_y).sum((-2, -1)) / (of_x.norm(dim=(-2, -1)) * of_y.norm(dim=(-2, -1)) + eps)
+    gram_x, gram_y = (_centred(z @ z.transpose(-1, -2)) for z in (x, y))
+    return (gram_x * gram_y).sum((-2, -1)) / (gram_x.norm(dim=(-2, -1)) * gram_y.norm(dim=(-2, -1)) + eps)
 
 
 def _centred(gram: Tensor) -> Tensor:
+    """The matrix `[..., B, B]` with its rows' and its columns' means taken away."""
     gram = gram - gram.mean(-1, keepdim=True)
     return gram - gram.mean(-2, keepdim=True)
 
 
 class TransferTerms(NamedTuple):
-    """The terms of TransferLoss. `total` is what to minimise; the others are parts of it, unweighted."""
+    """The loss `total`, which is to be minimised, and its terms `source`, `target` and `domain`, unweighted."""
 
     total: Tensor
     source: Tensor
@@ -41,22 +46,25 @@ class TransferTerms(NamedTuple):
 
 
 class TransferLoss:
-    """Both heads' classification losses, and how unlike the two domains' features are.
+    """The classification losses of both domains, plus the distance between their features.
 
-    total = L(source) + L(target) + domain_weight D, with D the mean over steps of w_t (1 - |CKA_t|).
-    L is TET's (Deng et al. 2022, arXiv:2202.11946): (1 - tet_weight) times the mean over steps of the cross-entropy,
-    plus tet_weight times the mean squared distance of the logits from `tet_mean`; without `tet` the
-    cross-entropy of the mean logits.
+    total = L(source) + L(target) + domain_weight D,   D = 1/T sum_t w_t (1 - |CKA_t|)
+    L = (1 - tet_weight) 1/T sum_t u_t CE_t + tet_weight 1/T sum_t u_t MSE(logits_t, tet_mean)
+
+    u_t is 1 for the source and 1 - w_t for the target. L is TET's loss (Deng et al. 2022, arXiv:2202.11946).
 
     Args:
-        tet: as said.
-        regularize: w_t = sigmoid(coefficient_t), which are learned with the weights, and the target's terms of step t
-            are weighed by 1 - w_t: where domains agree well, events need teach less. Needs `tet`. False: all are 1.
-        fixed_weight: this number, not the coefficients, is w_t.
-        domain_weight: of D. The authors drop D, whatever is asked for, when they train without sliding: 0 is theirs.
-        tet_weight, tet_mean: as said; the mean is the neurons' threshold in the authors' code.
-        legacy_regularize: with `fixed_weight` the target's squared distances keep the coefficients' weights, as in the
+        tet: False: L is the cross-entropy of the logits' mean over time.
+        regularize: w_t = sigmoid(coefficient_t), learned with the weights: in a step in which the domains agree, the
+            target's labels count less. Needs `tet`. False: all w_t and u_t are 1.
+        fixed_weight: w_t, 0 to 1, instead of the learned coefficients. Needs `regularize`.
+        domain_weight: the weight of D. The authors' code has 0 for training without sliding.
+        tet_weight, tet_mean: as in L; in the authors' code the mean is the neurons' threshold.
+        legacy_regularize: with `fixed_weight`, the target's MSE keeps u_t = 1 - sigmoid(coefficient_t), as in the
             authors' code.
+
+    Raises:
+        UserError: `regularize` without `tet`, `fixed_weight` without `regularize`, or no coefficient for some step.
     """
 
     def __init__(
@@ -79,10 +87,10 @@ class TransferLoss:
     def __call__(
         self, logits: Tensor, features: Tensor, labels: Tensor, coefficient: Sequence[Tensor] = ()
     ) -> TransferTerms:
-        """Of logits `[2, T, B, classes]`, features `[2, T, B, ...]` (source, target), labels `[B]`, T numbers."""
+        """The loss of logits `[2, T, B, classes]`, features `[2, T, B, ...]` (source, target) and labels `[B]`."""
         steps = logits.shape[1]
         if self.regularize and (self.fixed_weight is None or self.legacy_regularize) and len(coefficient) != steps:
-            raise UserError(f"{len(coefficient)} coefficients for {steps} steps: give the model's, one a step")
+            raise UserError(f"{len(coefficient)} coefficients for {steps} steps: give the model's, one per step")
         learned = (
             torch.cat([c.reshape(1) for c in coefficient]).sigmoid() if len(coefficient) else logits.new_ones(steps)
         )
@@ -100,7 +108,7 @@ class TransferLoss:
         return TransferTerms(source + target + self.domain_weight * domain, source, target, domain)
 
     def classify(self, logits: Tensor, labels: Tensor, crossed: Tensor, squared: Tensor) -> Tensor:
-        """One head's loss; the steps' cross-entropies and squared distances are weighed as given."""
+        """L of one domain, logits `[T, B, classes]`; `crossed` and `squared` `[T]` are u_t of CE and of MSE."""
         if not self.tet:
             return F.cross_entropy(logits.mean(0), labels)
         entropy = torch.stack([F.cross_entropy(now, labels) for now in logits])
@@ -111,10 +119,9 @@ class TransferLoss:
 def replacement_probability(
     epoch: int, batch: int, epochs: int, batches: int, power: float = 3.0, sliding: bool = True
 ) -> float:
-    """How likely an image gives way to the event sample of its place, epochs and batches counted from 0.
+    """The probability that an image is replaced by an event sample; epochs and batches count from 0.
 
-    Sliding: the share of training that is done, to the power. Else 0 in the first half of training (up to and with
-    epoch epochs / 2), then 1.
+    With `sliding`: (share of training that is done) ** power. Without: 0 up to epoch epochs / 2, then 1.
     """
     if not sliding:
         return float(epoch > epochs / 2)
@@ -124,11 +131,11 @@ def replacement_probability(
 def replace_samples(
     images: Tensor, events: Tensor, probability: float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Each image, with that probability, by the event sample of its place: `[B, T, C, H, W]` both -> the same."""
+    """Replace each image by the event sample at its index with this probability; all are `[B, T, C, H, W]`."""
     drawn = torch.rand(len(images), generator=generator, device=images.device) < probability
     return torch.where(drawn.view(-1, 1, 1, 1, 1), events, images)
 
 
 def value_frames(images: Tensor, step: int, channels: int = 2) -> Tensor:
-    """Images `[B, 3, H, W]` as frames of events look: the V of HSV, max(R, G, B), `[B, step, channels, H, W]`."""
+    """Turn images `[B, 3, H, W]` into frames `[B, step, channels, H, W]` of V = max(R, G, B), the value of HSV."""
     return images.amax(1)[:, None, None].expand(-1, step, channels, -1, -1)

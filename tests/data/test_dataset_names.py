@@ -1,3 +1,5 @@
+"""Every data set says what it is, and has its usual spellings."""
+
 import pytest
 
 import st_utils.data  # noqa: F401  registers the data sets

@@ -143,7 +143,7 @@ def test_of_a_million_files_none_is_opened(tmp_path, monkeypatch):
         (tmp_path / label).mkdir()
         for number in range(15_000):
             (tmp_path / label / f"{number}.jpeg").touch()
-    found, names = folder.scan(tmp_path)
+    found, names = folder.find_images(tmp_path)
     samples = folder.Photos(found)
 
     def refuse(path, *rest, **further):
@@ -152,7 +152,7 @@ def test_of_a_million_files_none_is_opened(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "open", refuse)
     first = of_splits(samples, samples, names)
     monkeypatch.undo()
-    assert of_splits(folder.Photos(folder.scan(tmp_path)[0]), samples, names) == first
+    assert of_splits(folder.Photos(folder.find_images(tmp_path)[0]), samples, names) == first
     (tmp_path / "b" / "77.jpeg").write_bytes(b"x")
     assert of_splits(samples, samples, names)["digest"] != first["digest"], "a size counts"
 

@@ -8,7 +8,6 @@ import torch
 
 from registry import create
 from st_utils.data import Augment, Share, build_loaders, first_per_class
-from st_utils.data.loader import seeded
 from st_utils.errors import ProcessError, UserError
 
 STRONG = Augment(auto_augment="rand-m9-n2-mstd0.5-inc1", hflip=0.5, crop_padding=2, re_prob=0.5, interpolation="random")
@@ -68,15 +67,6 @@ def test_global_generators_are_left_alone(small, workers):
     for _ in test:
         pass
     assert [*found, draw()] == expected
-
-
-def test_seeded_puts_the_generators_back_after_an_error():
-    before = random.getstate(), torch.get_rng_state()
-    with pytest.raises(RuntimeError), seeded((1, 2, 3)):
-        random.random()
-        torch.rand(3)
-        raise RuntimeError
-    assert random.getstate() == before[0] and torch.equal(torch.get_rng_state(), before[1])
 
 
 @pytest.mark.parametrize("augment", [None, ERASE], ids=["none", "erase"])
@@ -154,7 +144,7 @@ def test_what_cannot_work(small, wrong, message):
 
 def test_a_source_travels_to_a_spawned_worker(small):
     train, _ = build_loaders(small, 16, 8, augment=STRONG)
-    request = next(iter(train._order))
+    request = next(iter(train._sampler))
     ours, theirs = train.source[request], pickle.loads(pickle.dumps(train.source))[request]
     assert same([ours], [theirs])
 
@@ -166,7 +156,7 @@ def test_inputs_spread_over_a_set_depend_on_no_batch_size_and_no_share(count):
     found = []
     for batch_size, share, workers in ((64, Share(), 0), (5, Share(1, 2, 1), 0), (359, Share(), 1)):
         loaders = build_loaders(data, 16, batch_size, share=share, workers=workers)
-        found.append(loaders[1].spread(count))
+        found.append(loaders[1].evenly_spaced_inputs(count))
     (inputs, _) = next(iter(build_loaders(data, 16, 359)[1]))  # the whole test set in one batch
     assert all(torch.equal(inputs[places], each) for each in found)
 
@@ -182,7 +172,8 @@ DEATHS = [
 @pytest.mark.parametrize("death", DEATHS, ids=lambda death: type(death).__name__)
 def test_however_torch_reports_that_a_worker_died_it_is_one_line(small, monkeypatch, death):
     """Which of them a kill gives depends on what the worker was doing."""
-    train, _ = build_loaders(small, 16, 8, workers=1)
+    train, _ = build_loaders(small, 16, 8, workers=1, augment=STRONG)  # random pixels: without, there are no workers
+    assert train._loader.num_workers == 1
 
     def fails(_loader):
         raise death
@@ -193,3 +184,34 @@ def test_however_torch_reports_that_a_worker_died_it_is_one_line(small, monkeypa
     line = str(caught.value)
     assert "\n" not in line
     assert line.endswith((str(death).splitlines() or ["EOFError"])[0])
+
+
+@pytest.mark.parametrize("augment", [STRONG, Augment(re_prob=0.5)], ids=["strong", "erase"])
+def test_a_sample_is_augmented_alike_in_every_share(small, augment):
+    whole, _ = build_loaders(small, 16, 8, augment=augment, seed=7)
+    whole.set_epoch(3)
+    batches = list(whole)
+    for rank in range(2):
+        share = Share(rank, 2, 2)
+        train, test = build_loaders(small, 16, 8, augment=augment, seed=7, share=share)
+        train.set_epoch(3)
+        assert len(train) == len(whole)
+        places = np.concatenate(share.positions(8))
+        for (images, labels), (mine, my_labels) in zip(batches, train, strict=True):
+            assert torch.equal(mine, images[places])
+            assert torch.equal(my_labels, labels[places])
+        train.set_epoch(3, start=2)
+        (first, _), *rest = list(train)
+        assert torch.equal(first, batches[2][0][places])
+        assert len(rest) == len(whole) - 3
+        assert [len(labels) for _, labels in test] == [4, 1]  # of 8 and of 2
+
+
+def test_testing_with_more_processes_than_images(small):
+    found = []
+    for rank in range(4):
+        _, test = build_loaders(small, 16, 8, share=Share(rank, 4))
+        batches = [labels for _, labels in test]
+        assert [len(labels) for labels in batches] == ([2, 1] if rank < 2 else [2, 0])
+        found += torch.cat(batches).tolist()
+    assert sorted(found) == sorted(small.test.targets.tolist())

@@ -15,7 +15,7 @@ from PIL import Image
 from timm.utils import ModelEmaV2
 from torch import Tensor, nn
 
-from st_utils.data.images.augment import Augment, erasing, eval_transform, train_transform
+from st_utils.data.images.augment import Augment, eval_transform, random_erasing, train_transform
 from st_utils.training.optim import build_mixup, build_optimizer, build_schedule
 from st_utils.training.settings import Settings
 
@@ -125,7 +125,7 @@ def pictures() -> dict[str, Tensor]:
     for mode in ("const", "pixel"):
         seed()
         erased = torch.ones(3, 32, 32)
-        erasing(Augment(re_prob=1.0, re_mode=mode))(erased)
+        random_erasing(Augment(re_prob=1.0, re_mode=mode))(erased)
         found[f"erasing {mode}"] = erased
     return found
 

@@ -1,6 +1,9 @@
-"""Augmentations of event frames [T, C, H, W]: the same change in every frame, named as the recipes name them.
+"""Augmentations of event frames `[T, C, H, W]`: one random change, the same in all frames of a sample.
 
-Each draws from the global generators, which the loader seeds for every sample.
+    FrameTransform("hflip+nda")(frames)      # int counts [4, 2, 48, 48] -> float32 [4, 2, 48, 48]
+
+The names are those of the recipes, see AUGMENTATIONS. Random numbers come from torch's global generator, which the
+loader seeds for every sample.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms import functional as F
@@ -18,112 +22,121 @@ Augmentation = Callable[[Tensor], Tensor]
 
 
 def flip(frames: Tensor) -> Tensor:
-    """Columns in reverse order."""
+    """Reverse the order of the columns."""
     return frames.flip(-1)
 
 
 def roll(frames: Tensor, rows: int, columns: int) -> Tensor:
-    """Moved down and right; what leaves on one side enters on the other."""
+    """Shift down and right; pixels that leave on one side enter on the other."""
     return frames.roll((rows, columns), (-2, -1))
 
 
-def move(frames: Tensor, rows: int, columns: int) -> Tensor:
-    """Moved down and right; what leaves is lost."""
-    moved = torch.zeros_like(frames)
+def translate(frames: Tensor, rows: int, columns: int) -> Tensor:
+    """Shift down and right; pixels that leave are lost, zeros enter."""
+    shifted = torch.zeros_like(frames)
     height, width = frames.shape[-2:]
     to, source = [], []
     for shift, size in ((rows, height), (columns, width)):
         to.append(slice(max(shift, 0), max(size + min(shift, 0), 0)))
         source.append(slice(max(-shift, 0), max(size - max(shift, 0), 0)))
-    moved[(..., *to)] = frames[(..., *source)]
-    return moved
+    shifted[(..., *to)] = frames[(..., *source)]
+    return shifted
 
 
 def rotate(frames: Tensor, degrees: float) -> Tensor:
-    """Turned counter-clockwise around the centre, nearest neighbours."""
+    """Rotate counter-clockwise around the centre, with nearest-neighbour interpolation."""
     return F.rotate(frames, degrees)
 
 
 def shear(frames: Tensor, degrees: float) -> Tensor:
-    """The rows above the middle pushed right, those below left, in proportion to their height; nearest neighbours."""
+    """Shift a row n rows above the middle right by n tan(degrees) pixels, one below it left; nearest neighbours."""
     return F.affine(frames, angle=0.0, translate=[0, 0], scale=1.0, shear=[degrees, 0.0])
 
 
 def cutout(frames: Tensor, row: int, column: int, side: int) -> Tensor:
-    """No events in the square of this side around (row, column), in all frames."""
+    """Set to 0 the square of this side around (row, column)."""
     cut, half = frames.clone(), side // 2
     cut[..., max(row - half, 0) : row + half, max(column - half, 0) : column + half] = 0
     return cut
 
 
-def _whole(low: int, high: int) -> int:
+def _random_int(low: int, high: int) -> int:
+    """A whole number from low to high, both included."""
     return int(torch.randint(low, high + 1, ()).item())
 
 
-def _real(most: float) -> float:
-    return most * (2 * torch.rand(()).item() - 1)
+def _random_float(limit: float) -> float:
+    """A number from -limit to limit."""
+    return limit * (2 * torch.rand(()).item() - 1)
 
 
 def random_flip(frames: Tensor) -> Tensor:
+    """Flip left to right with probability 1/2."""
     return flip(frames) if torch.rand(()).item() < 0.5 else frames
 
 
-def random_roll(frames: Tensor, most: int) -> Tensor:
-    return roll(frames, _whole(-most, most), _whole(-most, most))
+def random_roll(frames: Tensor, limit: int) -> Tensor:
+    """Roll by up to `limit` rows and columns."""
+    return roll(frames, _random_int(-limit, limit), _random_int(-limit, limit))
 
 
 def random_cutout(frames: Tensor, side: int) -> Tensor:
-    return cutout(frames, _whole(0, frames.shape[-2] - 1), _whole(0, frames.shape[-1] - 1), side)
+    """Set to 0 a square of this side around a random pixel."""
+    return cutout(frames, _random_int(0, frames.shape[-2] - 1), _random_int(0, frames.shape[-1] - 1), side)
 
 
 def random_crop(frames: Tensor) -> Tensor:
-    """A twelfth of the side is added around, then cropped (BrainCog)."""
-    most = frames.shape[-1] // 12
-    return move(frames, _whole(-most, most), _whole(-most, most))
+    """Pad by a twelfth of the side and crop, that is, translate by up to a twelfth of the side (BrainCog)."""
+    limit = frames.shape[-1] // 12
+    return translate(frames, _random_int(-limit, limit), _random_int(-limit, limit))
 
 
 def random_rotation(frames: Tensor) -> Tensor:
-    """By up to 15 degrees (BrainCog)."""
-    return rotate(frames, _real(15))
+    """Rotate by up to 15 degrees (BrainCog)."""
+    return rotate(frames, _random_float(15))
 
 
 def random_shear(frames: Tensor) -> Tensor:
-    """By up to 15 degrees (STAtten)."""
-    return shear(frames, _real(15))
+    """Shear by up to 15 degrees (STAtten)."""
+    return shear(frames, _random_float(15))
 
 
 def nda(frames: Tensor) -> Tensor:
-    """Perhaps flipped, then one of: rolled by 5 of 48 pixels, turned by 30 degrees, a third cut out, sheared by 0.3."""
+    """Flip with probability 1/2, then apply one of roll, rotation, cutout and shear.
+
+    Roll: up to 5 / 48 of the side; rotation: up to 30 degrees; cutout: a third of the side; shear: up to 0.3 radians.
+    Li et al., Neuromorphic Data Augmentation, ECCV 2022, arXiv:2203.06145.
+    """
     side, frames = frames.shape[-1], random_flip(frames)
     changes = (
         lambda x: random_roll(x, round(side * 5 / 48)),
-        lambda x: rotate(x, _real(30)),
+        lambda x: rotate(x, _random_float(30)),
         lambda x: random_cutout(x, side // 3),
-        lambda x: shear(x, math.degrees(_real(0.3))),
+        lambda x: shear(x, math.degrees(_random_float(0.3))),
     )
-    return changes[_whole(0, len(changes) - 1)](frames)
+    return changes[_random_int(0, len(changes) - 1)](frames)
 
 
 def snn_augment_wide(frames: Tensor) -> Tensor:
-    """One of: nothing, a shear by up to 0.3, a move by up to 5 columns or rows, a turn by up to 30 degrees."""
-    strength = -1 + _whole(0, 30) / 15
+    """Apply one of: nothing, a shear by up to 0.3 radians, a shift by up to 5 columns or rows, a turn by 30 degrees."""
+    strength = -1 + _random_int(0, 30) / 15
     changes = (
         lambda x: x,
         lambda x: shear(x, math.degrees(0.3 * strength)),
-        lambda x: move(x, 0, int(5 * strength)),
-        lambda x: move(x, int(5 * strength), 0),
+        lambda x: translate(x, 0, int(5 * strength)),
+        lambda x: translate(x, int(5 * strength), 0),
         lambda x: rotate(x, 30 * strength),
     )
-    return changes[_whole(0, len(changes) - 1)](frames)
+    return changes[_random_int(0, len(changes) - 1)](frames)
 
 
 def statten(frames: Tensor) -> Tensor:
-    """One of: rolled by up to 3 pixels, turned or sheared by up to 15 degrees."""
+    """Apply one of: a roll by up to 3 pixels, a rotation or a shear by up to 15 degrees."""
     changes = (lambda x: random_roll(x, 3), random_rotation, random_shear)
-    return changes[_whole(0, len(changes) - 1)](frames)
+    return changes[_random_int(0, len(changes) - 1)](frames)
 
 
-# name -> what it does, where it is from
+# name -> (function, source)
 AUGMENTATIONS: dict[str, tuple[Augmentation, str]] = {
     "hflip": (random_flip, "Spikformer, QKFormer: a left-right flip of half of the samples"),
     "roll": (lambda x: random_roll(x, 5), "TET: rolled by up to 5 pixels"),
@@ -139,9 +152,10 @@ AUGMENTATIONS: dict[str, tuple[Augmentation, str]] = {
 
 
 class FrameTransform:
-    """An array of counts [T, C, H, W] -> the tensor, changed by named augmentations one after the other.
+    """Apply named augmentations one after the other: array `[T, C, H, W]` -> float32 tensor of the same shape.
 
-    names: "hflip+snn_augment_wide", say; None or "" for none, which keeps the counts' integers.
+    `names` are joined by +, such as "hflip+snn_augment_wide". Without names (None or "") the tensor keeps the array's
+    dtype. Raises UserError for a name that is not in AUGMENTATIONS.
     """
 
     def __init__(self, names: str | None = None):
@@ -152,9 +166,10 @@ class FrameTransform:
 
     @property
     def random(self) -> bool:
+        """Whether the transform draws random numbers."""
         return bool(self.names)
 
-    def __call__(self, frames) -> Tensor:
+    def __call__(self, frames: np.ndarray) -> Tensor:
         frames = torch.from_numpy(frames)
         if self.names:
             frames = frames.float()
@@ -164,12 +179,12 @@ class FrameTransform:
 
 
 class FrameNormalise:
-    """Frames [B, T, C, H, W] -> float32: (x / scale - mean) / std."""
+    """Normalise frames `[B, T, C, H, W]` -> float32 (x / scale - mean) / std, with a mean and std per channel."""
 
     def __init__(self, scale: float, mean: tuple[float, ...], std: tuple[float, ...]):
         self.scale, self.mean, self.std = scale, torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
-        self.plain = scale == 1 and not self.mean.any() and bool((self.std == 1).all())
+        self.changes_nothing = scale == 1 and not self.mean.any() and bool((self.std == 1).all())
 
     def __call__(self, frames: Tensor) -> Tensor:
         frames = frames.float()
-        return frames if self.plain else frames.div_(self.scale).sub_(self.mean).div_(self.std)
+        return frames if self.changes_nothing else frames.div_(self.scale).sub_(self.mean).div_(self.std)

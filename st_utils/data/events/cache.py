@@ -1,4 +1,8 @@
-"""Frames of event recordings, integrated once and then read from an HDF5 cache."""
+"""Frames of event recordings: integrated once, then read from an HDF5 cache.
+
+frames = cached_frames("nmnist-train", recordings, read, Framing(4, 34, (34, 34)), writable_cache(None, "data"))
+frames[0]                                # (array [4, 2, 34, 34], label), mapped from the file
+"""
 
 from __future__ import annotations
 
@@ -23,15 +27,15 @@ from st_utils.data.identity import Files
 from st_utils.errors import UserError
 
 logger = logging.getLogger(__name__)
-VERSION = 1  # of what a cache holds; a change makes the old ones unused
-NEW = ".new-"  # how the name of an unfinished cache starts
-COUNTS = (np.uint8, np.int16, np.int32)  # the narrowest that holds every count is stored
+VERSION = 1  # of the cache's contents; a new number makes all old caches unused
+NEW = ".new-"  # prefix of an unfinished cache's name
+COUNTS = (np.uint8, np.int16, np.int32)  # counts are stored in the narrowest of these that holds them all
 
 
 class ArrayFrames(Dataset):
-    """Frames in memory: `frames` [N, T, C, H, W], `targets` [N]; gives (array, int).
+    """A split of frames in memory, `[N, T, C, H, W]`; `split[i]` is (array `[T, C, H, W]`, int).
 
-    made_of: what the frames were computed from, see `data_identity`; without it, they are the data.
+    `made_of` lists what the frames were computed from, see `data_identity`; by default the frames themselves.
     """
 
     def __init__(self, frames: np.ndarray, targets: Sequence[int] | np.ndarray, made_of: list[Any] | None = None):
@@ -47,7 +51,7 @@ class ArrayFrames(Dataset):
 
 
 class CachedFrames(ArrayFrames):
-    """The frames of an HDF5 cache, mapped into memory; `events` [N] is how many events each sample's frames hold."""
+    """The frames of an HDF5 cache, mapped into memory; `events` `[N]` has the number of events of each sample."""
 
     def __init__(self, path: Path, recordings: Sequence[Recording]):
         import h5py  # slow to import, and used by event data only
@@ -55,16 +59,16 @@ class CachedFrames(ArrayFrames):
         self.path = path
         with h5py.File(path) as file:
             self.events, frames = file["events"][:], file["frames"]
-            # contiguous and complete, so that it can be mapped: reading costs no copy but the one of the sample
+            # the frames lie in one contiguous block, which is mapped: reading a sample copies that sample alone
             self._where = {"dtype": frames.dtype, "shape": frames.shape, "offset": frames.id.get_offset()}
             targets = file["targets"][:]
-        super().__init__(self._map(), targets, files_of(recordings))
+        super().__init__(self._map(), targets, source_files(recordings))
 
     def _map(self) -> np.ndarray:
         return np.memmap(self.path, mode="r", **self._where)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "frames": None, "made_of": None}  # a spawned worker maps the file itself
+        return {**self.__dict__, "frames": None, "made_of": None}  # a spawned worker maps the file anew
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -72,7 +76,7 @@ class CachedFrames(ArrayFrames):
 
 
 class IntegratedFrames(Dataset):
-    """The frames of recordings that are read and integrated each time, where there is no room for a cache."""
+    """A split whose recordings are read and integrated for every item; for a disk without room for a cache."""
 
     def __init__(self, recordings: Sequence[Recording], read: Callable[[Recording], Events], framing: Framing):
         self.recordings, self.read, self.framing = recordings, read, framing
@@ -80,7 +84,8 @@ class IntegratedFrames(Dataset):
 
     @property
     def made_of(self) -> list[Files]:
-        return files_of(self.recordings)
+        """The recordings' files, see `data_identity`."""
+        return source_files(self.recordings)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -90,8 +95,8 @@ class IntegratedFrames(Dataset):
         return frames.astype(np.float32), int(self.targets[index])
 
 
-def files_of(recordings: Sequence[Recording]) -> list[Files]:
-    """What frames are made of: the recordings' files, and which part of its file each recording is."""
+def source_files(recordings: Sequence[Recording]) -> list[Files]:
+    """The recordings' files, and the part of its file that each recording is, for `data_identity`."""
     return [Files([r.path for r in recordings], [(r.row, r.start, r.stop, r.part, r.shift) for r in recordings])]
 
 
@@ -102,10 +107,11 @@ def cached_frames(
     framing: Framing,
     cache_dir: Path | None,
 ) -> CachedFrames | IntegratedFrames:
-    """The frames of `recordings`, from the cache when one of these files with these settings is there.
+    """The frames of recordings, from the cache, which is written first where it is missing.
 
-    name: of data set and split, a word of the cache's file name and part of its key, as are the settings and every
-    file's path, size and time of change. A cache is written beside its name and renamed when complete.
+    The cache's key covers `name` (of data set and split), the settings of `framing`, and every file's path, size and
+    time of change. A cache is written under another name and renamed when it is complete. Without `cache_dir` frames
+    are integrated for every item. Raises UserError where a recording can't be read or the cache can't be written.
     """
     if cache_dir is None:
         return IntegratedFrames(recordings, read, framing)
@@ -113,16 +119,18 @@ def cached_frames(
     settings = f"T{framing.step}-{framing.size}-{framing.integration}"
     path = cache_dir / f"{name}-{settings}-{key[:16]}.h5"
     with _locked(cache_dir):
-        if (found := _open(path, recordings)) is not None:
-            return found
+        if (cache := _open(path, recordings)) is not None:
+            return cache
         logger.info("%s: %s recordings are read once, into %s", name, f"{len(recordings):,}", path)
         _write(path, recordings, read, framing)
     return CachedFrames(path, recordings)
 
 
 def writable_cache(cache_dir: str | None, data_dir: str) -> Path | None:
-    """The cache's folder, made: `cache_dir`, else `.event_cache` beside the data, or the user's cache folder where
-    the data can't be written to. None for "none": no cache.
+    """Make the cache's folder: `cache_dir`, or by default `.event_cache` in the data's folder.
+
+    Where the data's folder can't be written to, it is in the user's cache folder. None for "none": no cache. Raises
+    UserError where no folder can be written to.
     """
     if cache_dir == "none":
         return None
@@ -140,13 +148,15 @@ def writable_cache(cache_dir: str | None, data_dir: str) -> Path | None:
 
 
 def _key(name: str, recordings: Sequence[Recording], framing: Framing) -> str:
+    """The cache's key, 64 hex digits. Its text must stay the same, or all caches of users become unused."""
     stats = {path: path.stat() for path in {recording.path for recording in recordings}}
-    samples = [(*r.place, r.label, r.shift, stats[r.path].st_size, stats[r.path].st_mtime_ns) for r in recordings]
+    samples = [(*r.source, r.label, r.shift, stats[r.path].st_size, stats[r.path].st_mtime_ns) for r in recordings]
     text = json.dumps([VERSION, name, asdict(framing), samples])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _open(path: Path, recordings: Sequence[Recording]) -> CachedFrames | None:
+    """The cache in this file; None where it is missing or damaged."""
     if not path.exists():
         return None
     try:
@@ -158,16 +168,17 @@ def _open(path: Path, recordings: Sequence[Recording]) -> CachedFrames | None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time: the others of a parallel run find the cache when it is their turn."""
+    """Let one process at a time into the block; the other processes of a run then find the cache."""
     with open(folder / ".lock", "w") as file:
-        with suppress(OSError):  # a file system without locks: each process writes its own, the last one stays
+        with suppress(OSError):  # without file locks each process writes a cache of its own; the last one stays
             fcntl.flock(file, fcntl.LOCK_EX)
-            for spare in folder.glob(f"{NEW}*"):  # left by killed processes
-                spare.unlink()
+            for unfinished in folder.glob(f"{NEW}*"):  # of killed processes
+                unfinished.unlink()
         yield
 
 
 def _write(path: Path, recordings: Sequence[Recording], read: Callable[[Recording], Events], framing: Framing) -> None:
+    """Integrate all recordings into the cache `path`. Raises UserError where it can't be written."""
     handle, new = tempfile.mkstemp(dir=path.parent, prefix=NEW, suffix=".tmp")
     os.close(handle)
     try:
@@ -182,35 +193,41 @@ def _write(path: Path, recordings: Sequence[Recording], read: Callable[[Recordin
         Path(new).unlink(missing_ok=True)
 
 
-def _fill(file: str, recordings: Sequence[Recording], read: Callable, framing: Framing, dtype: type) -> bool:
-    """Write all frames as `dtype`; False when one does not fit it."""
-    most = np.inf if dtype is np.float32 else np.iinfo(dtype).max
+def _fill(
+    file: str,
+    recordings: Sequence[Recording],
+    read: Callable[[Recording], Events],
+    framing: Framing,
+    dtype: type[np.generic],
+) -> bool:
+    """Write all frames as `dtype`; False as soon as a count is too large for it."""
+    largest = np.inf if dtype is np.float32 else np.iinfo(dtype).max
     events = np.zeros(len(recordings), np.int64)
     places = _layout(file, recordings, framing, dtype)
     with open(file, "r+b") as store:
         store.seek(places["frames"])
         for number, recording in enumerate(recordings):
-            kept = read(recording)
-            counts = framing(kept)
-            if counts.max() > most:
+            sample = read(recording)
+            counts = framing(sample)
+            if counts.max() > largest:
                 return False
             store.write(np.ascontiguousarray(counts, dtype).data)
-            events[number] = len(kept)
+            events[number] = len(sample)
         store.seek(places["events"])
         store.write(events.data)
     return True
 
 
-def _layout(file: str, recordings: Sequence[Recording], framing: Framing, dtype: type) -> dict[str, int]:
-    """An HDF5 file with room for all frames and events, and where in it they begin.
+def _layout(file: str, recordings: Sequence[Recording], framing: Framing, dtype: type[np.generic]) -> dict[str, int]:
+    """Make an HDF5 file with room for the arrays "frames" and "events"; the byte at which each begins.
 
-    They are written as plain bytes, for HDF5 ends in a crash when the disk is full; it writes only what surrounds them,
-    into room that was seen to be there.
+    The arrays are then written as plain bytes: HDF5 itself crashes when the disk is full. HDF5 writes only what is
+    around them, into room that is reserved first.
     """
     import h5py
 
     size = len(recordings) * int(np.prod(framing.shape)) * np.dtype(dtype).itemsize
-    text = [str(recording.place) for recording in recordings]
+    text = [str(recording.source) for recording in recordings]
     with open(file, "wb") as store:
         os.posix_fallocate(store.fileno(), 0, size + sum(map(len, text)) + 1_000_000)
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)

@@ -1,4 +1,7 @@
-"""The embedded event data set: scikit-learn's digits seen by a simulated event camera that makes three saccades.
+"""The digits as events: scikit-learn's digits before a simulated event camera that makes three saccades.
+
+    data = create("dataset", "digits_dvs", step=4, event_size=32)     # no download
+    frames, label = data.train[0]                                     # counts [4, 2, 32, 32]
 
 All arithmetic is in integers, so that the events are the same on every machine.
 """
@@ -17,28 +20,31 @@ from st_utils.data.events.frames import Framing, Integration, Resize
 from st_utils.data.images.digits import digits
 
 SENSOR = 32  # columns and rows
-SCALE = 20  # sensor pixels, in eighths, for one of the digit's: 8 pixels span 20 of the sensor's 32
-CORNERS = ((-3, -3), (0, 3), (3, -3), (-3, -3))  # (right, down) in sensor pixels: a triangle, as for N-MNIST
-MOVES, STEP_US = 8, 12_500  # steps of a saccade, and the time that one takes: 100 ms a saccade
-FULL = 16 * 64 * 64  # a white pixel: 16 levels, weights in 64ths both ways
-DARK, UNIT = 0.15, 4096  # added to the light, so that its logarithm is finite; what 1 is in integers
-THRESHOLD = 2048  # the change of log light, in 1 / UNIT, that makes an event
+SCALE = 20  # eighths of a sensor pixel per digit pixel: the 8 digit pixels span 20 of the 32 sensor pixels
+CORNERS = ((-3, -3), (0, 3), (3, -3), (-3, -3))  # (right, down) in sensor pixels: a triangle, as in N-MNIST
+MOVES, STEP_US = 8, 12_500  # moves per saccade, and microseconds per move: 100 ms per saccade
+FULL = 16 * 64 * 64  # light of a white pixel: 16 levels, times weights in 64ths along both axes
+DARK, UNIT = 0.15, 4096  # DARK is added to the light to make its logarithm finite, which is counted in 1 / UNIT
+THRESHOLD = 2048  # change of log light, in 1 / UNIT, that makes an event
 
 
-def path() -> list[tuple[int, int]]:
-    """The camera's positions in eighths of a pixel: MOVES equal steps along each side of the triangle."""
-    points = [(8 * x, 8 * y) for x, y in CORNERS]
-    places = [points[0]]
-    for (x0, y0), (x1, y1) in pairwise(points):
+def camera_path() -> list[tuple[int, int]]:
+    """The camera's positions (right, down) in eighths of a sensor pixel: MOVES equal moves per side of the triangle."""
+    corners = [(8 * x, 8 * y) for x, y in CORNERS]
+    places = [corners[0]]
+    for (x0, y0), (x1, y1) in pairwise(corners):
         places += [(x0 + (x1 - x0) * i // MOVES, y0 + (y1 - y0) * i // MOVES) for i in range(1, MOVES + 1)]
     return places
 
 
-def weights(shift: int) -> np.ndarray:
-    """[SENSOR, 8]: what each pixel of a row sees of the digit's 8, in 64ths, by linear interpolation."""
-    # the middle of sensor pixel i, in eighths from the middle of the sensor, less the shift, in 64ths of a digit pixel
+def interpolation_weights(shift: int) -> np.ndarray:
+    """The weight of each of a row's 8 digit pixels in each sensor pixel, in 64ths, `[SENSOR, 8]`.
+
+    Interpolation is linear; `shift` is the camera's position along this axis, in eighths of a sensor pixel.
+    """
+    # place of the middle of each sensor pixel on the digit, in 64ths of a digit pixel
     place = (8 * np.arange(SENSOR) + 4 - 4 * SENSOR - shift) * 64 // SCALE + 4 * 64 - 32
-    table = np.zeros((SENSOR, 10), dtype=np.int64)  # dark around
+    table = np.zeros((SENSOR, 10), dtype=np.int64)  # columns 0 and 9 are the dark margin
     left, part = place // 64, place % 64
     for offset, weight in ((0, 64 - part), (1, part)):
         column = np.clip(left + offset + 1, 0, 9)
@@ -47,15 +53,16 @@ def weights(shift: int) -> np.ndarray:
 
 
 def saccade_events(images: np.ndarray) -> list[Events]:
-    """The events of each image, levels 0..16 [N, 8, 8]: log light of a pixel that moved by THRESHOLD since its last.
+    """Simulate the events of images with levels 0 to 16, `[N, 8, 8]`.
 
-    Changes of several thresholds make as many events, spread evenly over the step.
+    A pixel makes an event when its log light has changed by THRESHOLD since its last event. A change by n thresholds
+    within one move makes n events at even distances in time.
     """
     log = np.rint(np.log(DARK + np.arange(FULL + 1) / FULL) * UNIT).astype(np.int64)
     levels = images.astype(np.float64)  # products of integers far below 2^53: exact, and fast
     reference, columns = None, []
-    for number, (right, down) in enumerate(path()):
-        rows, cols = weights(down).astype(np.float64), weights(right).astype(np.float64)
+    for number, (right, down) in enumerate(camera_path()):
+        rows, cols = interpolation_weights(down).astype(np.float64), interpolation_weights(right).astype(np.float64)
         light = log[np.rint(rows @ levels @ cols.T).astype(np.int64)]
         if reference is None:
             reference = light
@@ -82,7 +89,7 @@ def digits_dvs(
     integration: Integration = "count",
     resize: Resize = "coordinates",
 ) -> FrameData:
-    """The digits as events of a simulated camera, 32x32, three saccades of 100 ms, 1,438 + 359; embedded."""
+    """The digits before a simulated event camera, 32x32, three saccades of 100 ms, 1,438 + 359; embedded."""
     still = digits()
     framing = Framing(step, event_size, (SENSOR, SENSOR), integration, resize)
     splits = []

@@ -1,6 +1,9 @@
-"""Reading event recordings: every container that the field's data sets come in becomes `Events`.
+"""Read event recordings in the file formats of the field's data sets.
 
-A file that is missing, cut off, of another format or with events outside the sensor raises one UserError that names it.
+    events = read_events(Path("NMNIST/Train/0/00002.bin"), sensor=(34, 34))
+    events.x, events.y, events.t, events.p   # int64 [N] each, in order of time
+
+A file that is missing, cut off, of another format or with events outside the sensor raises a UserError that names it.
 """
 
 from __future__ import annotations
@@ -15,16 +18,16 @@ from pathlib import Path
 
 import numpy as np
 
-from st_utils.data.files import read_file
+from st_utils.data.checked_files import read_file
 from st_utils.errors import UserError
 
-BIN_OVERFLOW = 240  # this row stands for 2^13 us that passed (Orchard's format)
-COMPRESSIONS = ("none", "lz4", "lz4", "zstd", "zstd")  # of AEDAT 4, by number
+BIN_OVERFLOW = 240  # an event in this row says that 2^13 us more have passed (Orchard's format)
+COMPRESSIONS = ("none", "lz4", "lz4", "zstd", "zstd")  # AEDAT 4 gives the index
 
 
 @dataclass(frozen=True)
 class Events:
-    """Events in order of time: column x, row y, time t (us, or steps), polarity p (0 or 1)."""
+    """N events in order of time, int64 `[N]` each: column x, row y, time t in us (or in steps), polarity p, 0 or 1."""
 
     x: np.ndarray
     y: np.ndarray
@@ -39,16 +42,17 @@ class Events:
 
 
 class FormatError(Exception):
-    """What is wrong with a file's bytes, in a few words; `read_events` adds the path."""
+    """A fault in a file's bytes, in a few words; `read_events` adds the path."""
 
 
-def events_of(x: np.ndarray, y: np.ndarray, t: np.ndarray, p: np.ndarray) -> Events:
-    """`Events` of int64 columns; brought into the order of time where a file is not."""
+def sorted_events(x: np.ndarray, y: np.ndarray, t: np.ndarray, p: np.ndarray) -> Events:
+    """Make `Events` of four columns of numbers, sorted by time; events of equal time keep their order."""
     events = Events(*(np.asarray(column).astype(np.int64).reshape(-1) for column in (x, y, t, p)))
     return events if np.all(np.diff(events.t) >= 0) else events[np.argsort(events.t, kind="stable")]
 
 
 def _records(data: bytes, dtype: np.dtype | str, what: str) -> np.ndarray:
+    """The bytes as an array of records. Raises FormatError, naming `what` they are, where the last one is cut off."""
     size = np.dtype(dtype).itemsize
     if len(data) % size:
         raise FormatError(f"cut off: {len(data)} bytes of {what} are no multiple of {size}")
@@ -56,17 +60,17 @@ def _records(data: bytes, dtype: np.dtype | str, what: str) -> np.ndarray:
 
 
 def parse_bin(data: bytes) -> Events:
-    """N-MNIST's and N-Caltech101's 40-bit events (.bin, .bs2): x, y, polarity and 23 bits of microseconds."""
+    """Parse 40-bit events (.bin, .bs2: N-MNIST, N-Caltech101): x, y, polarity and 23 bits of microseconds."""
     raw = _records(data, "(5,)u1", "5-byte events").astype(np.int64)
     t = (raw[:, 2] & 127) << 16 | raw[:, 3] << 8 | raw[:, 4]
     overflow = raw[:, 1] == BIN_OVERFLOW
     events = raw[~overflow]
     t = (t + (np.cumsum(overflow) << 13))[~overflow]
-    return events_of(events[:, 0], events[:, 1], t, events[:, 2] >> 7)
+    return sorted_events(events[:, 0], events[:, 1], t, events[:, 2] >> 7)
 
 
 def parse_aedat(data: bytes) -> Events:
-    """AEDAT 2.0 of a DVS128 as jAER writes it, with its raw addresses, and AEDAT 3.1 (DVS128 Gesture)."""
+    """Parse AEDAT 2.0 of a DVS128, with jAER's raw addresses, and AEDAT 3.1 (DVS128 Gesture)."""
     version = re.match(rb"#!AER-DAT(\d)\.\d", data)
     if not version:
         raise FormatError("no AEDAT file: it does not start with #!AER-DAT")
@@ -83,11 +87,11 @@ def parse_aedat(data: bytes) -> Events:
         raise FormatError(f"a recording of the chip {chip[1].decode()}, not of a DVS128")
     raw = _records(data[start:], np.dtype([("address", ">u4"), ("t", ">u4")]), "8-byte events")
     address = raw["address"].astype(np.int64)
-    return events_of(address >> 8 & 127, address >> 1 & 127, raw["t"], address & 1)
+    return sorted_events(address >> 8 & 127, address >> 1 & 127, raw["t"], address & 1)
 
 
 def _aedat3(data: bytes) -> Events:
-    """Packets: a header of 28 bytes, then its capacity of events; type 1 is polarity events of 8 bytes."""
+    """Parse AEDAT 3: packets of a 28-byte header and the events; packets of type 1 have polarity events of 8 bytes."""
     mark = b"#!END-HEADER\r\n"
     if mark not in data:
         raise FormatError("cut off in its header")
@@ -107,11 +111,11 @@ def _aedat3(data: bytes) -> Events:
     if not parts:
         raise FormatError("without polarity events")
     word, t = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return events_of(word >> 17 & 0x7FFF, word >> 2 & 0x7FFF, t, word >> 1 & 1)
+    return sorted_events(word >> 17 & 0x7FFF, word >> 2 & 0x7FFF, t, word >> 1 & 1)
 
 
 def parse_dat(data: bytes) -> Events:
-    """Prophesee's DAT, version 2 (N-CARS): a text header, type and size byte, then time and address words."""
+    """Parse Prophesee's DAT, version 2 (N-CARS): a text header, a type and a size byte, then time and address words."""
     start = 0
     while data[start : start + 1] == b"%":
         start = data.find(b"\n", start) + 1 or len(data)
@@ -121,11 +125,11 @@ def parse_dat(data: bytes) -> Events:
         raise FormatError("no file of 8-byte events")
     raw = _records(data[start + 2 :], np.dtype([("t", "<u4"), ("data", "<u4")]), "8-byte events")
     word = raw["data"].astype(np.int64)
-    return events_of(word & 0x3FFF, word >> 14 & 0x3FFF, raw["t"], word >> 28 & 1)
+    return sorted_events(word & 0x3FFF, word >> 14 & 0x3FFF, raw["t"], word >> 28 & 1)
 
 
 def parse_aedat4(data: bytes) -> Events:
-    """AEDAT 4 (DV, and CIFAR10-DVS as it is downloaded now): the event packets, from the FlatBuffers themselves."""
+    """Parse the event packets of AEDAT 4 (DV; CIFAR10-DVS as it is downloaded now), which are FlatBuffers."""
     magic = b"#!AER-DAT4.0\r\n"
     if not data.startswith(magic):
         raise FormatError("no AEDAT 4 file: it does not start with #!AER-DAT4.0")
@@ -143,24 +147,24 @@ def parse_aedat4(data: bytes) -> Events:
         packet = data[place + 8 : place + 8 + size]
         if size < 0 or len(packet) < size:
             raise FormatError("cut off in a packet")
-        packet = _decompress(packet, compression)[4:]  # a size comes first
+        packet = _decompress(packet, compression)[4:]  # the first 4 bytes are the size
         if packet[4:8] == b"EVTS":
             parts.append(_aedat4_events(packet))
         place += 8 + size
     if not parts:
         raise FormatError("without event packets")
     raw = np.concatenate(parts)
-    return events_of(raw["x"], raw["y"], raw["t"], raw["p"] != 0)
+    return sorted_events(raw["x"], raw["y"], raw["t"], raw["p"] != 0)
 
 
 def _flat_field(buffer: bytes, number: int, form: str, default: int) -> int:
-    """A scalar of a FlatBuffer's root table."""
+    """A scalar field of a FlatBuffer's root table; `default` where it is left out."""
     place = _flat_place(buffer, number)
     return struct.unpack_from(form, buffer, place)[0] if place else default
 
 
 def _flat_place(buffer: bytes, number: int) -> int:
-    """Where the root table's field stands, 0 when it is left out."""
+    """The byte at which a field of the root table begins; 0 where the field is left out."""
     (root,) = struct.unpack_from("<I", buffer)
     vtable = root - struct.unpack_from("<i", buffer, root)[0]
     (length,) = struct.unpack_from("<H", buffer, vtable)
@@ -170,6 +174,7 @@ def _flat_place(buffer: bytes, number: int) -> int:
 
 
 def _aedat4_events(packet: bytes) -> np.ndarray:
+    """The events of a decompressed packet, records of t, x, y, p."""
     dtype = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "u1"), ("pad", "V3")])
     place = _flat_place(packet, 0)
     if not place:
@@ -180,6 +185,7 @@ def _aedat4_events(packet: bytes) -> np.ndarray:
 
 
 def _decompress(packet: bytes, number: int) -> bytes:
+    """Decompress a packet; `number` is the header's index into COMPRESSIONS. Raises FormatError and UserError."""
     kind = COMPRESSIONS[number] if 0 <= number < len(COMPRESSIONS) else "unknown"
     try:
         if kind == "lz4":
@@ -204,7 +210,7 @@ def _decompress(packet: bytes, number: int) -> bytes:
 
 
 def parse_mat(data: bytes) -> Events:
-    """ST-MNIST's .mat: `spiketrain` [101, N], 100 taxels of 10 x 10 with -1, 0, 1 and the time in seconds."""
+    """Parse ST-MNIST's .mat: `spiketrain` `[101, N]` has 10 x 10 taxels (-1, 0 or 1), then the time in seconds."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -215,22 +221,23 @@ def parse_mat(data: bytes) -> Events:
     if train.ndim != 2 or len(train) != 101:
         raise FormatError(f"a spiketrain of {train.shape}, not of 100 taxels and the time")
     column, taxel = np.nonzero(train[:100].T)
-    return events_of(taxel % 10, taxel // 10, np.rint(train[100][column] * 1e6), train[taxel, column] > 0)
+    return sorted_events(taxel % 10, taxel // 10, np.rint(train[100][column] * 1e6), train[taxel, column] > 0)
 
 
 def parse_npz(data: bytes) -> Events:
-    """Columns t, x, y, p (as SpikingJelly stores events), or ES-ImageNet's `pos` and `neg` of (row, column, step)."""
+    """Parse .npz: SpikingJelly's arrays t, x, y, p, or ES-ImageNet's `pos` and `neg` `[N, 3]` of row, column, step."""
     columns = _npz_columns(data)
     if {"t", "x", "y", "p"} <= set(columns):
-        return events_of(columns["x"], columns["y"], columns["t"], columns["p"] != 0)
+        return sorted_events(columns["x"], columns["y"], columns["t"], columns["p"] != 0)
     if {"pos", "neg"} <= set(columns):
         both = [columns[name].reshape(-1, 3) for name in ("neg", "pos")]
         row, column, t = np.concatenate(both).astype(np.int64).T
-        return events_of(column, row, t, np.repeat((0, 1), [len(part) for part in both]))
+        return sorted_events(column, row, t, np.repeat((0, 1), [len(part) for part in both]))
     raise FormatError(f"no event file: it holds {', '.join(sorted(columns)) or 'nothing'}, not t, x, y, p nor pos, neg")
 
 
 def _npz_columns(data: bytes) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
@@ -239,14 +246,14 @@ def _npz_columns(data: bytes) -> dict[str, np.ndarray]:
 
 
 def parse_npy(data: bytes) -> Events:
-    """tonic's cut DVS128 Gesture: [N, 4] of x, y, polarity and milliseconds."""
+    """Parse tonic's files of DVS128 Gesture, one per sample: `[N, 4]` of x, y, polarity and milliseconds."""
     try:
         table = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise FormatError(f"no complete .npy file ({' '.join(str(error).split())})") from None
     if table.ndim != 2 or table.shape[1] != 4:
         raise FormatError(f"an array of {table.shape}, not [N, 4]")
-    return events_of(table[:, 0], table[:, 1], table[:, 3] * 1000, table[:, 2] != 0)
+    return sorted_events(table[:, 0], table[:, 1], table[:, 3] * 1000, table[:, 2] != 0)
 
 
 PARSERS: dict[str, Callable[[bytes], Events]] = {
@@ -262,10 +269,10 @@ PARSERS: dict[str, Callable[[bytes], Events]] = {
 
 
 def read_events(path: Path, sensor: tuple[int, int] | None = None) -> Events:
-    """The events of a file, whose format its suffix tells.
+    """Read the events of a file; its suffix decides the format.
 
-    sensor: its columns and rows, within which every event must be; None where each recording has its own extent.
-    Raises UserError for a file that is missing, damaged, of another format, of another sensor, or without events.
+    With `sensor`, (columns, rows), every event must be inside it. Raises UserError for a file that is missing,
+    damaged, of another format, of another sensor, or without events.
     """
     path = Path(path)
     if path.suffix not in PARSERS:

@@ -1,4 +1,8 @@
-"""From the events of a recording to frames [T, 2, H, W]."""
+"""Turn the events of a recording into frames `[T, 2, H, W]`.
+
+framing = Framing(step=4, size=34, sensor=(34, 34))
+framing(read_events(path))               # int64 counts [4, 2, 34, 34], which sum to the number of events
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from st_utils.errors import UserError
 Integration = Literal["count", "time"]
 Resize = Literal["coordinates", "bilinear", "corners", "nearest"]
 INTERPOLATIONS: dict[str, dict[str, Any]] = {
-    "bilinear": {"mode": "bilinear", "align_corners": False},  # torchvision's Resize: SDT and STAtten on CIFAR10-DVS
+    "bilinear": {"mode": "bilinear", "align_corners": False},  # as torchvision's Resize; SDT and STAtten on CIFAR10-DVS
     "corners": {"mode": "bilinear", "align_corners": True},  # BrainCog
     "nearest": {"mode": "nearest"},  # STAtten on N-Caltech101
 }
@@ -23,10 +27,13 @@ INTERPOLATIONS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Recording:
-    """One sample: a file, or a part of one, and its label.
+    """One sample: a file, or a part of a file, and its label.
 
-    row: its row in a file of many. start, stop: the times that it spans, stop left out. part: (i, n), the i-th of n
-    equal spans of time. shift: columns and rows to add; what leaves the sensor is dropped.
+    Attributes:
+        row: the sample's row in a file of many samples.
+        start, stop: the sample has the events with start <= t < stop, in us.
+        part: (i, n): the sample is the i-th of n equal spans of the file's time, from 0.
+        shift: (columns, rows) that are added to the events' coordinates; events outside the sensor are dropped.
     """
 
     path: Path
@@ -38,12 +45,12 @@ class Recording:
     shift: tuple[int, int] = (0, 0)
 
     @property
-    def place(self) -> tuple:
-        """What tells this sample from every other."""
+    def source(self) -> tuple:
+        """File and part of it: no two samples of a data set have the same."""
         return str(self.path), self.row, self.start, self.stop, self.part
 
-    def cut(self, events: Events) -> Events:
-        """Its own events of the file's. Raises UserError when there are none."""
+    def select(self, events: Events) -> Events:
+        """Select this sample's events among those of its file. Raises UserError when there are none."""
         start, stop = self.start, self.stop
         if self.part:
             i, n = self.part
@@ -58,15 +65,21 @@ class Recording:
 
 @dataclass(frozen=True)
 class Framing:
-    """How the events of a recording become `step` frames of `size` x `size`, one channel a polarity.
+    """Settings that turn events into `step` frames of `size` x `size` pixels, one channel per polarity.
 
-    integration: "count": every frame has N // step of the N events, "time": it spans (t_N - t_1) // step; the last
-        frame also takes the rest (SpikingJelly's split_by "number" and "time"). With `span` (first, last + 1) the
-        time is divided by that, the same for every recording.
-    resize: "coordinates": column x becomes x * size // width, so that frames sum to the number of events;
-        else frames of the sensor's size are interpolated: "bilinear", "corners" (bilinear, corners aligned), "nearest".
-    sensor: columns and rows; None takes each recording's own extent.
-    channels: 1 adds the polarities up.
+    Args:
+        sensor: its columns and rows; None: those of each recording's events.
+        integration: "count": every frame has N // step of the N events. "time": every frame spans
+            (t_N - t_1) // step. The last frame also has the rest. SpikingJelly's split_by "number" and "time".
+        resize: "coordinates": column x becomes x * size // width, so that frames sum to the number of events. Else
+            frames of the sensor's size are interpolated: "bilinear", "corners" (bilinear with aligned corners) or
+            "nearest".
+        span: (first, last + 1) of the time that "time" divides by `step`, the same for all recordings; by default each
+            recording's own.
+        channels: 2, or 1, which adds the polarities up.
+
+    Raises:
+        UserError: step or size is below 1.
     """
 
     step: int
@@ -85,10 +98,11 @@ class Framing:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
+        """(T, C, H, W) of the frames."""
         return self.step, self.channels, self.size, self.size
 
-    def frame_of(self, t: np.ndarray) -> np.ndarray:
-        """The number of each event's frame."""
+    def frame_index(self, t: np.ndarray) -> np.ndarray:
+        """The frame of each event, 0 to step - 1, of events at the times t `[N]` in us, in order."""
         if self.integration == "count":
             frame = np.arange(len(t)) // max(1, len(t) // self.step)
             return np.minimum(frame, self.step - 1) if len(t) >= self.step else np.full(len(t), self.step - 1)
@@ -97,9 +111,9 @@ class Framing:
         return np.minimum((t - t[0]) // max(1, (t[-1] - t[0]) // self.step), self.step - 1)
 
     def __call__(self, events: Events) -> np.ndarray:
-        """Counts int64 [step, channels, size, size]; float32 when they are interpolated."""
+        """Count the events per pixel: int64 `[step, channels, size, size]`; float32 where frames are interpolated."""
         width, height = self.sensor or (int(events.x.max()) + 1, int(events.y.max()) + 1)
-        frame, channel = self.frame_of(events.t), events.p if self.channels == 2 else 0
+        frame, channel = self.frame_index(events.t), events.p if self.channels == 2 else 0
         if self.resize != "coordinates":
             counts = _count(frame, channel, events.y, events.x, (self.step, self.channels, height, width))
             frames = torch.from_numpy(counts).float()
@@ -109,5 +123,6 @@ class Framing:
 
 
 def _count(frame: np.ndarray, channel: Any, y: np.ndarray, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    place = ((frame * shape[1] + channel) * shape[2] + y) * shape[3] + x
-    return np.bincount(place, minlength=int(np.prod(shape))).reshape(shape)
+    """The number of events at each (frame, channel, y, x) of an array of this shape `[T, C, H, W]`."""
+    pixel = ((frame * shape[1] + channel) * shape[2] + y) * shape[3] + x
+    return np.bincount(pixel, minlength=int(np.prod(shape))).reshape(shape)

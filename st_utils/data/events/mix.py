@@ -1,4 +1,8 @@
-"""Mixing of a batch's samples: timm's mixup and cutmix for frames as for images, and EventMix."""
+"""Mix the samples of a batch: timm's mixup and cutmix, for images and for event frames, and EventMix.
+
+mix = BatchMix(mixup=None, event_mix=1.0, prob=0.5, share=1.0, smoothing=0.1, classes=10)
+frames, targets = mix(frames, labels)    # [B, T, C, H, W], [B] -> the same shape, soft targets [B, 10]
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,18 @@ from st_utils.errors import UserError
 
 
 class BatchMix:
-    """(inputs, labels) -> (mixed inputs, soft targets); sample i is mixed with sample B - 1 - i, as timm does.
+    """Maps (inputs, labels) to (mixed inputs, soft targets `[B, classes]`); sample i is mixed with sample B - 1 - i.
 
-    mixup: timm's, for images [B, C, H, W] and frames [B, T, C, H, W], whose box is the same in every frame
-    event_mix: alpha of EventMix, which then is chosen instead of timm's with probability `share`; 0 for none
-    prob: of mixing a batch by EventMix
+    Args:
+        mixup: timm's mixup and cutmix, for images `[B, C, H, W]` and frames `[B, T, C, H, W]`; cutmix's box is the same
+            in all frames of a sample.
+        event_mix: alpha of EventMix's Beta distribution; 0: no EventMix.
+        prob: probability that EventMix mixes a batch which it gets.
+        share: probability that a batch goes to EventMix rather than to `mixup`, where there are both.
+        smoothing: label smoothing of batches that go to EventMix.
+
+    Raises:
+        UserError: event_mix is negative, or its inputs are no frames.
     """
 
     def __init__(
@@ -38,18 +49,18 @@ class BatchMix:
             raise UserError("event_mix is for event frames: leave it out, or use mixup or cutmix")
         if np.random.rand() >= self.prob:
             return inputs, smoothed_one_hot(labels, self.classes, self.smoothing)
-        kept = np.random.beta(self.event_mix, self.event_mix)
-        mask = torch.from_numpy(gaussian_mask((inputs.shape[1], *inputs.shape[-2:]), 1 - kept)).to(inputs.device)
+        own_share = np.random.beta(self.event_mix, self.event_mix)
+        mask = torch.from_numpy(gaussian_mask((inputs.shape[1], *inputs.shape[-2:]), 1 - own_share)).to(inputs.device)
         return event_mix(inputs, labels, mask, self.classes, self.smoothing)
 
 
 def event_mix(
     inputs: Tensor, labels: Tensor, mask: Tensor, classes: int, smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Where `mask` [T, H, W] is true, the partner's events; the targets in proportion to the shares of events.
+    """EventMix (Shen et al. 2022, arXiv:2205.12054): take the partner's events where `mask` `[T, H, W]` is true.
 
-    Shen et al., EventMix, arXiv:2205.12054: with the share a of the sample's events that are kept and the share b of
-    its partner's that are taken, the target is (a y + b y') / (a + b); by area where neither has any.
+    The target is (a y + b y') / (a + b): a is the share of the sample's events that remain, b the share of its
+    partner's events that are taken. Where a + b = 0, the target is y and y' in proportion to the areas of the mask.
     """
     partner, mask = inputs.flip(0), mask[:, None]
     mixed = torch.where(mask, partner, inputs)
@@ -65,14 +76,14 @@ def event_mix(
 
 
 def smoothed_one_hot(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """[B] -> [B, classes] float32, on the labels' device: 1 - s + s / classes for the label, s / classes elsewhere."""
+    """Labels `[B]` -> float32 `[B, classes]`: 1 - s + s / classes for the label, s / classes for every other class."""
     off = smoothing / classes
     targets = torch.full((len(labels), classes), off, device=labels.device)
     return targets.scatter_(1, labels.long().view(-1, 1), 1 - smoothing + off)
 
 
 def gaussian_mask(shape: tuple[int, int, int], share: float) -> np.ndarray:
-    """The `share` of the points (t, row, column) with the highest density of 2 to 4 random Gaussians, as bool."""
+    """A random mask, bool `[T, H, W]`: true at the `share` of places where 2 to 4 random Gaussians sum up highest."""
     density = np.zeros(shape)
     axes = np.ogrid[tuple(slice(size) for size in shape)]
     for _ in range(np.random.randint(2, 5)):

@@ -1,4 +1,8 @@
-"""Event data sets in layouts of their own: DVS128 Gesture, N-CARS, ES-ImageNet, and the user's own folder."""
+"""Event data sets with file layouts of their own: DVS128 Gesture, N-CARS, ES-ImageNet, and a folder of the user's.
+
+data = create("dataset", "event_folder", data_dir="recordings", step=4, event_size=64)
+frames, label = data.train[0]            # counts [4, 2, 64, 64]
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,21 @@ from registry import register
 from st_utils.data.base import FrameData
 from st_utils.data.events.frames import Framing, Integration, Recording, Resize
 from st_utils.data.events.scan import (
-    by_class,
+    Split,
     class_folders,
-    fetched,
-    files_in,
+    event_files,
     find_root,
     hold_out,
-    in_parts,
-    numbered,
+    numbered_labels,
+    read_or_download_with_tonic,
+    recordings_by_class,
+    split_in_time,
     subfolder,
-)  # fmt: skip
-from st_utils.data.events.sets import GESTURES, Split, frame_data
+)
+from st_utils.data.events.sets import GESTURES, frame_data
 from st_utils.errors import UserError
 
-ES_SIDE, ES_MARGIN = 254, 16  # BrainCog centres ES-ImageNet's pictures in 254 x 254 and leaves out a margin of 16
+ES_SIDE, ES_MARGIN = 254, 16  # BrainCog centres ES-ImageNet's images in 254 x 254 pixels and cuts a margin of 16
 
 
 @register.dataset(
@@ -40,21 +45,23 @@ def dvsg(
     resize: Resize = "coordinates",
     parts: int = 10,
 ) -> FrameData:
-    """DVS128 Gesture: 11 hand and arm gestures, 128x128, 1,176 + 288 (tonic's cut files: 1,077 + 264).
+    """DVS128 Gesture: 11 hand and arm gestures, 128x128, 1,176 + 288 (tonic's files: 1,077 + 264).
 
-    Read are tonic's files, the original ones (*.aedat with *_labels.csv and the lists of trials), SpikingJelly's
-    events_np/{train,test}, Train/<1..11>/*.bs2, and single recordings <1..11>.bs2, each of which is cut into
-    `parts` equal spans of time, every fifth of them for testing.
+    Layouts that can be read: tonic's; the original (*.aedat with *_labels.csv and the lists of trials);
+    SpikingJelly's events_np/{train,test}; Train/<1..11>/*.bs2; and single files <1..11>.bs2, each of which is cut
+    into `parts` equal spans of time, every fifth of them for testing.
     """
-    split = fetched(lambda: _gestures(data_dir, parts), "DVSGesture", data_dir, download)
+    split = read_or_download_with_tonic(lambda: _gestures(data_dir, parts), "DVSGesture", data_dir, download)
     framing = Framing(step, event_size, (128, 128), integration, resize)
     return frame_data("dvsg", split, GESTURES, framing, data_dir, cache_dir)
 
 
 def _gestures(data_dir: str, parts: int) -> Split:
+    """The recordings of DVS128 Gesture in any of its layouts. Raises UserError where none is there."""
+
     def holds(place: Path) -> bool:
-        known = subfolder(place, "ibmGestureTrain", "train", "Train") or (place / "trials_to_train.txt").is_file()
-        return bool(known) or bool(files_in(place, (".bs2",)))
+        has_splits = subfolder(place, "ibmGestureTrain", "train", "Train") or (place / "trials_to_train.txt").is_file()
+        return bool(has_splits) or bool(event_files(place, (".bs2",)))
 
     places = ("DVSGesture", "dvsg", "DvsGesture", "events_np", "DVS/DVSGesture", "extract/DvsGesture")
     root = find_root("dvsg", data_dir, places, holds, "ibmGestureTrain/, trials_to_train.txt, train/ or <1..11>.bs2")
@@ -65,13 +72,14 @@ def _gestures(data_dir: str, parts: int) -> Split:
     train = subfolder(root, "train", "Train")
     if train:
         test = subfolder(root, "test", "Test") or root / "test"
-        first = 1 if any(files_in(place, (".bs2",)) for place in class_folders(train)) else 0
-        return by_class(train, numbered(11, first)), by_class(test, numbered(11, first))
-    return in_parts([(path, _gesture(path.stem, path, 1)) for path in files_in(root, (".bs2",))], parts, "dvsg")
+        first = 1 if any(event_files(place, (".bs2",)) for place in class_folders(train)) else 0
+        labels = numbered_labels(11, first)
+        return recordings_by_class(train, labels), recordings_by_class(test, labels)
+    return split_in_time([(path, _gesture(path.stem, path, 1)) for path in event_files(root, (".bs2",))], parts, "dvsg")
 
 
 def _gesture(text: str, path: Path, first: int) -> int:
-    """The label in 0..10 of a gesture counted from `first`."""
+    """The label, 0 to 10, of a gesture, which files number from `first`. Raises UserError, naming `path`."""
     label = int(text) - first if text.strip().isdigit() else -1
     if not 0 <= label < len(GESTURES):
         raise UserError(
@@ -81,21 +89,21 @@ def _gesture(text: str, path: Path, first: int) -> int:
 
 
 def _users(folder: Path) -> list[Recording]:
-    """tonic's userNN_<lighting>/<0..10>.npy."""
+    """The recordings of one of tonic's splits, userNN_<lighting>/<0..10>.npy."""
     if not folder.is_dir():
         raise UserError(f"{folder}/ is missing: pass --data-dir DIR where DIR holds it, or --download")
-    found = []
+    recordings = []
     for place in class_folders(folder):
-        files = files_in(place, (".npy",))
+        files = event_files(place, (".npy",))
         if not files:
             raise UserError(f"{place}/ has no event files (.npy): add some, or remove it")
-        found += [Recording(path, _gesture(path.stem, path, 0)) for path in files]
-    return found
+        recordings += [Recording(path, _gesture(path.stem, path, 0)) for path in files]
+    return recordings
 
 
 def _trials(root: Path, split: str) -> list[Recording]:
-    """The original files of a split; the labels (1..11), starts and ends of a file's gestures are in a table."""
-    names, found = root / f"trials_to_{split}.txt", []
+    """The recordings of a split in the original files: NAME_labels.csv has their classes (1 to 11), starts and ends."""
+    names, recordings = root / f"trials_to_{split}.txt", []
     try:
         for name in names.read_text().split():
             table = root / f"{Path(name).stem}_labels.csv"
@@ -103,12 +111,12 @@ def _trials(root: Path, split: str) -> list[Recording]:
                 rows = list(csv.reader(file))[1:]
             for row in rows:
                 if len(row) != 3 or not all(cell.strip().isdigit() for cell in row):
-                    raise UserError(f"{table} is damaged: want a class, a start and an end a line; replace it")
+                    raise UserError(f"{table} is damaged: want a class, a start and an end in each line; replace it")
                 label, start, stop = _gesture(row[0], table, 1), int(row[1]), int(row[2])
-                found.append(Recording(root / name, label, start=start, stop=stop))
+                recordings.append(Recording(root / name, label, start=start, stop=stop))
     except OSError as error:
         raise UserError(f"{error.filename} can't be read: {error.strerror}") from None
-    return found
+    return recordings
 
 
 @register.dataset(
@@ -122,7 +130,7 @@ def ncars(
     integration: Integration = "count",
     resize: Resize = "coordinates",
 ) -> FrameData:
-    """N-CARS: cars or background before a moving event camera, 15,422 + 8,607; each stretched from its own extent."""
+    """N-CARS: cars or background before an event camera, 15,422 + 8,607; each recording is scaled by its own extent."""
     labels = {"background": 0, "cars": 1}
 
     def folders(place: Path) -> tuple[Path | None, Path | None]:
@@ -135,7 +143,7 @@ def ncars(
         lambda place: all(folders(place)),
         "n-cars_train/ and n-cars_test/ (from Prophesee; it is given out on request only)",
     )
-    train, test = (by_class(folder, labels, (".dat",)) for folder in folders(root))
+    train, test = (recordings_by_class(folder, labels, (".dat",)) for folder in folders(root))
     framing = Framing(step, event_size, None, integration, resize)
     return frame_data("ncars", (train, test), tuple(labels), framing, data_dir, cache_dir)
 
@@ -155,8 +163,8 @@ def esimagenet(
 ) -> FrameData:
     """ES-ImageNet: ImageNet as events in 8 steps, centred in 224x224; train/, val/ and their lists *label.txt.
 
-    What is outside of the 224 x 224 in the middle is left out. Events of one pixel and step add up (BrainCog's
-    loader sets 1).
+    Events outside the 224 x 224 pixels in the middle are dropped. Several events at one pixel and step add up
+    (BrainCog's loader sets 1).
     """
     places = (
         "ES-imagenet-0.18",
@@ -173,8 +181,8 @@ def esimagenet(
 
 
 def _listed(root: Path, split: str) -> list[Recording]:
-    """The recordings of a list: a line is a file's name, its class, and its picture's rows and columns."""
-    table, found = root / f"{split}label.txt", []
+    """The recordings in a list; each line has a file's name, its class, and its image's rows and columns."""
+    table, recordings = root / f"{split}label.txt", []
     try:
         lines = table.read_text().splitlines()
     except OSError as error:
@@ -191,8 +199,8 @@ def _listed(root: Path, split: str) -> list[Recording]:
         if not path.is_file():
             raise UserError(f"{path} is missing, which {table.name} lists: unpack it, or remove its line")
         shift = (ES_SIDE - columns) // 2 - ES_MARGIN, (ES_SIDE - rows) // 2 - ES_MARGIN
-        found.append(Recording(path, label, shift=shift))
-    return found
+        recordings.append(Recording(path, label, shift=shift))
+    return recordings
 
 
 @register.dataset("event_folder", aliases=("events", "eventfolder"), source="the user's own")
@@ -209,9 +217,9 @@ def event_folder(
 ) -> FrameData:
     """Any event files: train/ and test/ of class folders, class folders, or a single file for each class.
 
-    .bin, .bs2, .aedat (2.0 of a DVS128, 3.1), .aedat4, .dat, .mat (ST-MNIST), .npz and .npy are read. Of class folders
-    without a split every `holdout`-th file is for testing; a single file is cut into `parts` spans of time, every
-    fifth for testing. `sensor`: columns and rows; without it each recording is stretched from its own extent.
+    Formats: .bin, .bs2, .aedat (2.0 of a DVS128, 3.1), .aedat4, .dat, .mat (ST-MNIST), .npz, .npy. In class folders
+    without a split, every `holdout`-th file of a class is for testing. A single file is cut into `parts` spans of time,
+    every fifth for testing. `sensor` is (columns, rows); without it each recording is scaled from its own extent.
     """
     root = Path(data_dir).expanduser()
     if not root.is_dir():
@@ -220,12 +228,12 @@ def event_folder(
     if train and test:
         names = [place.name for place in class_folders(train)]
         labels = {name: i for i, name in enumerate(names)}
-        split = by_class(train, labels), by_class(test, labels)
-    elif files := files_in(root):
+        split = recordings_by_class(train, labels), recordings_by_class(test, labels)
+    elif files := event_files(root):
         names = [path.stem for path in files]
-        split = in_parts([(path, i) for i, path in enumerate(files)], parts, "event_folder")
+        split = split_in_time([(path, i) for i, path in enumerate(files)], parts, "event_folder")
     else:
         names = [place.name for place in class_folders(root)]
-        split = hold_out(by_class(root, {name: i for i, name in enumerate(names)}), holdout, "event_folder")
+        split = hold_out(recordings_by_class(root, {name: i for i, name in enumerate(names)}), holdout, "event_folder")
     framing = Framing(step, event_size, sensor, integration, resize)
     return frame_data("event_folder", split, names, framing, data_dir, cache_dir)

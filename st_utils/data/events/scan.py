@@ -1,76 +1,87 @@
-"""Finding the recordings of an event data set: by class folder, by file name, whole or in parts."""
+"""Find the recordings of an event data set, and split them into training and test.
+
+recordings = recordings_by_class(Path("data/Train"), {"cars": 1, "background": 0})
+train, test = hold_out(recordings, holdout=5, name="event_folder")
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+from st_utils.data.checked_files import read_or_download
 from st_utils.data.events.files import PARSERS
 from st_utils.data.events.frames import Recording
 from st_utils.errors import UserError
 
+Data = TypeVar("Data")
+Split = tuple[list[Recording], list[Recording]]  # training, test
+
 
 def find_root(name: str, data_dir: str, places: Sequence[str], holds: Callable[[Path], bool], what: str) -> Path:
-    """The first of `places` under `data_dir` that `holds` the data; UserError, saying `what` is looked for."""
+    """`data_dir`, or the first of `places` below it, that `holds` the data. Raises UserError: `what` is missing."""
     root = Path(data_dir).expanduser()
     for place in (".", *places):
         if (root / place).is_dir() and holds(root / place):
             return root / place
-    looked = f" (looked in {', '.join(places)} there too)" if places else ""
-    raise UserError(f"{name}: {root} does not hold {what}{looked}: pass --data-dir DIR where DIR holds it")
+    others = f" (looked in {', '.join(places)} there too)" if places else ""
+    raise UserError(f"{name}: {root} does not hold {what}{others}: pass --data-dir DIR where DIR holds it")
 
 
-def natural(path: Path) -> list:
-    """A sorting key by which 2.bin comes before 10.bin."""
+def natural_key(path: Path) -> list[tuple[bool, int | str]]:
+    """A sorting key with which 2.bin comes before 10.bin."""
     return [(part.isdigit(), int(part) if part.isdigit() else part) for part in re.split(r"(\d+)", path.name)]
 
 
-def files_in(folder: Path, suffixes: Iterable[str] = tuple(PARSERS)) -> list[Path]:
-    """The event files right in a folder, in natural order."""
+def event_files(folder: Path, suffixes: Iterable[str] = tuple(PARSERS)) -> list[Path]:
+    """The event files in a folder, not those in its subfolders, in natural order."""
     wanted = tuple(suffixes)
-    return sorted((p for p in folder.iterdir() if p.suffix in wanted and not p.name.startswith(".")), key=natural)
+    return sorted((p for p in folder.iterdir() if p.suffix in wanted and not p.name.startswith(".")), key=natural_key)
 
 
 def class_folders(folder: Path) -> list[Path]:
-    return sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=natural)
+    """The subfolders of a folder, in natural order, without hidden ones."""
+    return sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=natural_key)
 
 
-def by_class(folder: Path, labels: Mapping[str, int], suffixes: Iterable[str] = tuple(PARSERS)) -> list[Recording]:
-    """The recordings of class folders, by label and number.
+def recordings_by_class(
+    folder: Path, labels: Mapping[str, int], suffixes: Iterable[str] = tuple(PARSERS)
+) -> list[Recording]:
+    """The recordings in a folder of class folders, sorted by label, then by file name.
 
-    labels: of the folders' names; a class may be absent (a part of a data set), but not empty.
-    Raises UserError for a folder of no class, for one without event files, and when there is none.
+    `labels` maps the class folders' names to labels. A class may be absent, as in a part of a data set. Raises
+    UserError for a folder that is no class, for a class folder without event files, and when there is no class folder.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}/ is missing: pass --data-dir DIR where DIR holds it")
-    found = []
+    recordings = []
     for place in class_folders(folder):
         if place.name not in labels:
             names = list(labels)
             raise UserError(f"{place}/ is no class: the {len(names)} classes are {names[0]} to {names[-1]}")
-        files = files_in(place, suffixes)
+        files = event_files(place, suffixes)
         if not files:
             raise UserError(f"{place}/ has no event files ({', '.join(suffixes)}): add some, or remove it")
-        found += [Recording(path, labels[place.name]) for path in files]
-    if not found:
+        recordings += [Recording(path, labels[place.name]) for path in files]
+    if not recordings:
         raise UserError(f"{folder}/ must hold one folder of event files for each class: there is none")
-    return sorted(found, key=lambda recording: recording.label)
+    return sorted(recordings, key=lambda recording: recording.label)
 
 
 def subfolder(root: Path, *names: str) -> Path | None:
-    """The first of these folders that is there."""
+    """The first of these subfolders that exists, or None."""
     return next((root / name for name in names if (root / name).is_dir()), None)
 
 
-def numbered(count: int, first: int = 0) -> dict[str, int]:
-    """Labels of folders that are named by number, from `first` on."""
+def numbered_labels(count: int, first: int = 0) -> dict[str, int]:
+    """The labels of class folders named `first`, `first` + 1, ...: {"1": 0, "2": 1} for count=2, first=1."""
     return {str(i + first): i for i in range(count)}
 
 
-def in_parts(labelled: Sequence[tuple[Path, int]], parts: int, name: str) -> tuple[list[Recording], list[Recording]]:
-    """Recordings that each are all there is of a class: `parts` equal spans of time, every fifth for testing."""
+def split_in_time(labelled: Sequence[tuple[Path, int]], parts: int, name: str) -> Split:
+    """Cut files, one for each class, into `parts` equal spans of time; every fifth span is for testing."""
     if parts < 5:
         raise UserError(f"{name}: parts is {parts}: give 5 (the last is for testing) or more")
     train, test = [], []
@@ -80,8 +91,8 @@ def in_parts(labelled: Sequence[tuple[Path, int]], parts: int, name: str) -> tup
     return train, test
 
 
-def hold_out(recordings: Sequence[Recording], holdout: int, name: str) -> tuple[list[Recording], list[Recording]]:
-    """Every `holdout`-th recording of a class is for testing."""
+def hold_out(recordings: Sequence[Recording], holdout: int, name: str) -> Split:
+    """Hold out every `holdout`-th recording of a class for testing; the others are for training."""
     if holdout < 2:
         raise UserError(f"{name}: holdout is {holdout}: give 2 (every second recording is for testing) or more")
     train, test, count = [], [], {}
@@ -94,18 +105,19 @@ def hold_out(recordings: Sequence[Recording], holdout: int, name: str) -> tuple[
     return train, test
 
 
-def fetched(read: Callable[[], Any], tonic_class: str, data_dir: str, download: bool, splits: bool = True) -> Any:
-    """`read()`; with `download`, what is missing is fetched and unpacked by tonic's class of this name.
+def read_or_download_with_tonic(
+    read: Callable[[], Data], tonic_class: str, data_dir: str, download: bool, splits: bool = True
+) -> Data:
+    """Return `read()`; with `download`, let tonic's class of this name download what is missing first.
 
-    splits: whether the class takes `train`, for the two archives of its splits.
+    `splits`: the class takes `train`, for the archives of its two splits.
     """
-    from st_utils.data.files import read_or_fetch
 
-    def source(save_to: str, download: bool) -> None:
+    def source(root: str, *, download: bool) -> None:
         import tonic  # slow to import
 
         for chosen in ({"train": True}, {"train": False}) if splits else ({},):
-            getattr(tonic.datasets, tonic_class)(save_to, **chosen)
+            getattr(tonic.datasets, tonic_class)(root, **chosen)
 
     source.__name__ = tonic_class
-    return read_or_fetch(read, source, data_dir, tonic_class, download)
+    return read_or_download(read, source, data_dir, tonic_class, download)

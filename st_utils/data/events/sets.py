@@ -1,7 +1,10 @@
-"""The event data sets of the field. Common: `step` frames of `event_size` x `event_size`, a channel a polarity.
+"""N-MNIST, CIFAR10-DVS and N-Caltech101, and the function that makes an event data set of lists of recordings.
 
-Each takes `integration` ("count" or "time") and `resize` ("coordinates", "bilinear", ...), see `Framing`. Raw files are
-read once; the frames come from a cache, see `cached_frames`.
+    data = create("dataset", "dvsc10(split=tebn)", data_dir="data", step=10, event_size=48)
+    frames, label = data.train[0]            # counts [10, 2, 48, 48], one channel per polarity
+
+Event data sets take `step` (T), `event_size` (side of the frames), and `integration` and `resize`, see `Framing`. The
+raw files are read once; the frames then come from a cache, see `cached_frames`.
 """
 
 from __future__ import annotations
@@ -15,11 +18,16 @@ from st_utils.data.base import FrameData
 from st_utils.data.events.cache import cached_frames, writable_cache
 from st_utils.data.events.files import Events, read_events
 from st_utils.data.events.frames import Framing, Integration, Recording, Resize
-from st_utils.data.events.scan import by_class, fetched, find_root, numbered, subfolder
-from st_utils.data.events.splits import CIFAR10_DVS, NCALTECH101, published, split_recordings
+from st_utils.data.events.scan import (
+    Split,
+    find_root,
+    numbered_labels,
+    read_or_download_with_tonic,
+    recordings_by_class,
+    subfolder,
+)
+from st_utils.data.events.splits import CIFAR10_DVS, NCALTECH101, published_splits, split_recordings
 from st_utils.errors import UserError
-
-Split = tuple[list[Recording], list[Recording]]
 
 DIGITS = tuple(str(digit) for digit in range(10))
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -32,14 +40,14 @@ GESTURES = (
 def read_recording(
     recording: Recording, sensor: tuple[int, int] | None, read: Callable[..., Events] = read_events
 ) -> Events:
-    """The events of one sample, moved by its shift; what then is outside of the sensor is dropped."""
+    """Read the events of one sample, add its shift, and drop the events that are then outside the sensor."""
     events = read(recording.path, None if any(recording.shift) else sensor)
     if any(recording.shift):
         columns, rows = recording.shift
         events = replace(events, x=events.x + columns, y=events.y + rows)
         width, height = sensor
         events = events[(events.x >= 0) & (events.x < width) & (events.y >= 0) & (events.y < height)]
-    return recording.cut(events)
+    return recording.select(events)
 
 
 def frame_data(
@@ -51,15 +59,18 @@ def frame_data(
     cache_dir: str | None,
     read: Callable[[Recording], Events] | None = None,
 ) -> FrameData:
-    """The data set of two lists of recordings, which share none; `read` where a sample wants more than reading."""
+    """Make the data set of a training and a test list of recordings, which share none.
+
+    `read` reads one sample's events; by default `read_recording`. Raises UserError where a list is empty.
+    """
     for part, recordings in zip(("training", "test"), split, strict=True):
         if not recordings:
             raise UserError(f"{name}: {data_dir} has no {part} recordings: add some, or choose another split")
     train, test = split
-    assert not {r.place for r in train} & {r.place for r in test}, f"{name}: train and test share a recording"
+    assert not {r.source for r in train} & {r.source for r in test}, f"{name}: train and test share a recording"
     if read is None:
-        last_file = lru_cache(maxsize=1)(read_events)  # the parts of a file come one after the other
-        read = partial(read_recording, sensor=framing.sensor, read=last_file)
+        read_once = lru_cache(maxsize=1)(read_events)  # samples of the same file follow one another
+        read = partial(read_recording, sensor=framing.sensor, read=read_once)
     folder, channels = writable_cache(cache_dir, data_dir), framing.channels
     train, test = (
         cached_frames(f"{name}-{part}", recordings, read, framing, folder)
@@ -91,7 +102,7 @@ def nmnist(
     integration: Integration = "count",
     resize: Resize = "coordinates",
 ) -> FrameData:
-    """N-MNIST: MNIST seen by a moving event camera, 34x34, three saccades, 60,000 + 10,000; or a part of it."""
+    """N-MNIST: MNIST before an event camera that makes three saccades, 34x34, 60,000 + 10,000; or a part of it."""
 
     def read() -> Split:
         root = find_root(
@@ -102,17 +113,16 @@ def nmnist(
             "Train/<digit>/*.bin",
         )
         test = subfolder(root, "Test", "test") or root / "Test"
-        return by_class(subfolder(root, "Train", "train"), numbered(10), (".bin",)), by_class(
-            test, numbered(10), (".bin",)
-        )
+        train = subfolder(root, "Train", "train")
+        return tuple(recordings_by_class(folder, numbered_labels(10), (".bin",)) for folder in (train, test))
 
-    split = fetched(read, "NMNIST", data_dir, download)
+    split = read_or_download_with_tonic(read, "NMNIST", data_dir, download)
     framing = Framing(step, event_size, (34, 34), integration, resize)
     return frame_data("nmnist", split, DIGITS, framing, data_dir, cache_dir)
 
 
 def upright(events: Events) -> Events:
-    """jAER's raw addresses of CIFAR10-DVS turned by 180 degrees, with ON as 1, as SpikingJelly reads them."""
+    """Turn jAER's raw addresses of CIFAR10-DVS by 180 degrees and make ON events 1, as SpikingJelly does."""
     return replace(events, x=127 - events.x, y=127 - events.y, p=1 - events.p)
 
 
@@ -131,7 +141,7 @@ def dvsc10(
     resize: Resize = "coordinates",
     split: str = "braincog",
 ) -> FrameData:
-    """CIFAR10-DVS: 10,000 moved CIFAR-10 images, 128x128; split=braincog, spikingjelly, sdt or tebn."""
+    """CIFAR10-DVS: 10,000 moving CIFAR-10 images, 128x128; split=braincog, spikingjelly, sdt or tebn."""
     suffixes = (".aedat4", ".aedat", ".npz")
 
     def read() -> list[Recording]:
@@ -142,14 +152,14 @@ def dvsc10(
             lambda place: any((place / name).is_dir() for name in CIFAR10),
             f"<class>/*{{{','.join(suffixes)}}} with classes such as airplane/",
         )
-        return by_class(root, {name: i for i, name in enumerate(CIFAR10)}, suffixes)
+        return recordings_by_class(root, {name: i for i, name in enumerate(CIFAR10)}, suffixes)
 
-    recordings = fetched(read, "CIFAR10DVS", data_dir, download, splits=False)
+    recordings = read_or_download_with_tonic(read, "CIFAR10DVS", data_dir, download, splits=False)
     framing = Framing(step, event_size, (128, 128), integration, resize)
 
     def events(recording: Recording) -> Events:
-        found = read_recording(recording, framing.sensor)
-        return upright(found) if recording.path.suffix == ".aedat" else found
+        sample = read_recording(recording, framing.sensor)
+        return upright(sample) if recording.path.suffix == ".aedat" else sample
 
     both = split_recordings("dvsc10", split, CIFAR10_DVS, recordings, CIFAR10)
     return frame_data("dvsc10", both, CIFAR10, framing, data_dir, cache_dir, events)
@@ -186,14 +196,14 @@ def ncaltech101(
             lambda place: any((place / name).is_dir() for name in names),
             "<class>/image_*.bin with classes such as accordion/",
         )
-        return by_class(root, {name: i for i, name in enumerate(names)}, (".bin",))
+        return recordings_by_class(root, {name: i for i, name in enumerate(names)}, (".bin",))
 
-    recordings = fetched(read, "NCALTECH101", data_dir, download, splits=False)
+    recordings = read_or_download_with_tonic(read, "NCALTECH101", data_dir, download, splits=False)
     both = split_recordings("ncaltech101", split, NCALTECH101, recordings, names)
     framing = Framing(step, event_size, (240, 180), integration, resize)
     return frame_data("ncaltech101", both, names, framing, data_dir, cache_dir)
 
 
 def caltech_classes() -> tuple[str, ...]:
-    """The 101 folders' names, sorted as text; the label is the place among them."""
-    return tuple(published("ncaltech101")["counts"])
+    """The names of the 101 class folders, sorted as text; a class's label is its index."""
+    return tuple(published_splits("ncaltech101")["counts"])

@@ -1,8 +1,13 @@
-"""What is done to one image: the training augmentations in the field's words, the test crop, normalisation.
+"""Training augmentations of an image, the test crop, and normalisation.
 
-Transforms make a PIL image a uint8 array [C, H, W]; `Normalise` makes a batch of them float32. Mixing images
-(mixup, cutmix) is the training's business.
+    transform = train_transform(Augment(hflip=0.5, crop_padding=4), img_size=32, mean=(0.49, 0.48, 0.45))
+    pixels = transform(image)                            # PIL image -> uint8 [3, 32, 32]
+    Normalise(mean, std)(torch.as_tensor(pixels)[None])  # float32 [1, 3, 32, 32]
+
+Augmentations that mix two images (mixup, cutmix) are in `st_utils/training/optim.py`.
 """
+
+from __future__ import annotations
 
 import logging
 import math
@@ -34,17 +39,24 @@ ERASE_MODES = ("const", "rand", "pixel")
 
 @dataclass(frozen=True)
 class Augment:
-    """Training augmentations of one image; as it stands, none.
+    """Settings of the training augmentations of one image; `Augment()` changes nothing.
 
-    auto_augment: timm's words for RandAugment ("rand-m9-n1-mstd0.4-inc1") or AutoAugment ("original", "v0r")
-    hflip: probability of a left-right flip
-    color_jitter: strength of brightness, contrast and saturation changes, or one each; not with auto_augment
-    scale, ratio: area and aspect of a random crop that is resized ((0.08, 1) and (3/4, 4/3) for ImageNet)
-    crop_padding: pixels of black around the image before a random crop (4 for CIFAR); not with scale
-    re_prob, re_mode, re_count: random erasing: probability, fill ("const", "rand", "pixel"), most patches
-    interpolation: of every resizing: "bicubic", "bilinear", "nearest", or "random" (one of the first two)
+    Args:
+        auto_augment: timm's name of a RandAugment policy ("rand-m9-n1-mstd0.4-inc1") or of an AutoAugment policy
+            ("original", "v0r").
+        hflip: probability of a left-right flip.
+        color_jitter: strength of brightness, contrast and saturation changes, or a strength for each of them (a fourth
+            is for hue). Ignored with auto_augment.
+        scale, ratio: ranges of the area and the aspect ratio of a random crop, which is resized to the image's side;
+            (0.08, 1) and (3/4, 4/3) for ImageNet.
+        crop_padding: pixels of black around the image before a random crop; 4 for CIFAR. Not together with scale.
+        re_prob: probability of random erasing.
+        re_mode: fill of the erased patches: "const", "rand" or "pixel".
+        re_count: the largest number of erased patches.
+        interpolation: of every resizing: "bicubic", "bilinear", "nearest", or "random" (one of the first two).
 
-    Raises UserError for a value outside its range.
+    Raises:
+        UserError: a value is outside its range.
     """
 
     auto_augment: str | None = None
@@ -91,7 +103,7 @@ class Augment:
 
     @property
     def random_pixels(self) -> bool:
-        """Whether an image's pixels differ from epoch to epoch (erasing comes later, on the batch)."""
+        """Whether an image's pixels differ from epoch to epoch, erasing aside, which comes later, on the batch."""
         return bool(self.auto_augment or self.hflip or any(self.jitter) or self.scale or self.crop_padding)
 
 
@@ -100,17 +112,23 @@ def _is_range(pair: tuple[float, float], top: float) -> bool:
 
 
 def eval_transform(img_size: int, crop_pct: float = 1.0, interpolation: str = "bicubic") -> Callable:
-    """PIL image -> uint8 [C, img_size, img_size]: the short side to img_size / crop_pct, then the centre."""
-    mode = _fixed(interpolation)
+    """Build the test transform, PIL image -> uint8 `[C, img_size, img_size]`.
+
+    The shorter side is resized to img_size / crop_pct, then the centre is cropped.
+    """
+    mode = _deterministic(interpolation)
     return _to_array(create_transform(img_size, use_prefetcher=True, crop_pct=crop_pct, interpolation=mode))
 
 
 def train_transform(augment: Augment, img_size: int, mean: tuple[float, ...]) -> Callable:
-    """PIL image -> uint8 [C, img_size, img_size], augmented; what is shifted in is the mean colour."""
+    """Build the training transform, PIL image -> uint8 `[C, img_size, img_size]`.
+
+    Rotations, shears and translations fill the uncovered pixels with the mean colour, `mean` on the scale 0 to 1.
+    """
     transform = create_transform(
         img_size,
         is_training=True,
-        use_prefetcher=True,  # timm's word for uint8 out: normalising and erasing are done on batches
+        use_prefetcher=True,  # in timm this means a uint8 result: batches are normalised and erased later
         scale=augment.scale,
         ratio=augment.ratio,
         hflip=augment.hflip,
@@ -122,25 +140,26 @@ def train_transform(augment: Augment, img_size: int, mean: tuple[float, ...]) ->
     for op in _policy_ops(transform):
         if op.name.startswith("Posterize"):
             op.aug_fn = _posterize
-    if augment.scale is None:  # timm would always crop
-        mode = InterpolationMode(_fixed(augment.interpolation))
+    if augment.scale is None:  # timm's random crop with resizing cannot be turned off: replace it
+        mode = InterpolationMode(_deterministic(augment.interpolation))
         crop = [RandomCrop(img_size, augment.crop_padding)] if augment.crop_padding else []
         transform.transforms[:1] = [Resize(img_size, mode), CenterCrop(img_size), *crop]
     return _to_array(transform)
 
 
 def _to_array(transform: Compose) -> Compose:
-    """Ends in an array, as with timm 0.5.4: from 1.0 on, the last step makes a tensor."""
+    """Make the last step return an array, as in timm 0.5.4; from timm 1.0 on it returns a tensor."""
     transform.transforms[-1] = ToNumpy()
     return transform
 
 
-def _fixed(interpolation: str) -> str:
+def _deterministic(interpolation: str) -> str:
+    """The interpolation of steps that draw no random numbers."""
     return "bicubic" if interpolation == "random" else interpolation
 
 
 def _policy_ops(transform: Compose) -> Iterator[AugmentOp]:
-    """Every operation that timm's RandAugment or AutoAugment may choose."""
+    """The operations that timm's RandAugment or AutoAugment chooses from."""
     for step in transform.transforms:
         if isinstance(step, RandAugment):
             yield from step.ops
@@ -150,12 +169,12 @@ def _policy_ops(transform: Compose) -> Iterator[AugmentOp]:
 
 
 def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
-    """timm's, but 0 bits give black: timm's policies ask for them now and then, and newer Pillows refuse."""
+    """Posterize as timm does; 0 bits, which timm's policies sometimes ask for and newer Pillows refuse, give black."""
     return posterize(image, bits) if bits else Image.new(image.mode, image.size)
 
 
 class Normalise:
-    """uint8 [B, C, H, W] -> float32: (0..1 scale - mean) / std."""
+    """Normalise images, uint8 `[B, C, H, W]` -> float32 (x / 255 - mean) / std, with a mean and std per channel."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]):
         self.mean = torch.tensor(mean).view(-1, 1, 1)
@@ -165,8 +184,11 @@ class Normalise:
         return pixels.float().div_(255).sub_(self.mean).div_(self.std)
 
 
-def erasing(augment: Augment) -> RandomErasing | None:
-    """What erases patches of one normalised image [C, H, W], in place; None where that is not asked for."""
+def random_erasing(augment: Augment) -> RandomErasing | None:
+    """Build the transform that erases patches of one normalised image `[C, H, W]` in place; None for re_prob=0.
+
+    Zhong et al. 2017, arXiv:1708.04896.
+    """
     if not augment.re_prob:
         return None
     return RandomErasing(augment.re_prob, mode=augment.re_mode, max_count=augment.re_count, device="cpu")

@@ -1,26 +1,32 @@
-"""CIFAR-10 and CIFAR-100 from the official Python pickles; nothing is unpickled before its md5 is checked."""
+"""CIFAR-10 and CIFAR-100 from the official Python pickles; nothing is unpickled before its md5 is checked.
+
+data = create("dataset", "cifar10", data_dir="data", download=True)
+len(data.train), len(data.test)          # 50000, 10000
+"""
+
+from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torchvision import datasets
 
 from registry import register
 from st_utils.data.base import ArrayImages, DataSet
-from st_utils.data.files import check_labels, find_folder, read_file, read_or_fetch
+from st_utils.data.checked_files import check_labels, find_folder, read_file, read_or_download
 
 REPORT = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
 
 
 def read_pickle(path: Path, md5: str) -> dict[str, Any]:
-    """The dictionary in a pickle with this md5; the bytes that are unpickled are the very ones checked."""
+    """Read the dictionary in a pickle with this md5. The bytes that are checked are the bytes that are unpickled."""
     return pickle.loads(read_file(path, md5), encoding="latin1")
 
 
 def read_split(folder: Path, files: list[list[str]], num_classes: int) -> ArrayImages:
-    """The split that is spread over `files` ([name, md5] each): images uint8 [N, 32, 32, 3] and labels."""
+    """Read the split in `files`, a list of [name, md5]: images uint8 `[N, 32, 32, 3]` and their labels."""
     images, labels = [], []
     for name, md5 in files:
         batch = read_pickle(folder / name, md5)
@@ -31,22 +37,28 @@ def read_split(folder: Path, files: list[list[str]], num_classes: int) -> ArrayI
     return ArrayImages(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.concatenate(labels))
 
 
-def cifar_splits(
-    name: str, source: type[datasets.CIFAR10], data_dir: str, download: bool
-) -> tuple[ArrayImages, ArrayImages, tuple[str, ...]]:
-    """Train, test and class names of the data set that a torchvision class describes (files and md5s)."""
-    own = source.base_folder
-    places = (own, ".", name, f"{name}/{own}", name.upper(), f"{name.upper()}/{own}")
-    marks = [file for file, _ in source.train_list + source.test_list] + [source.meta["filename"]]
+class CIFARSplits(NamedTuple):
+    """The two splits and the class names of a data set in CIFAR's files."""
 
-    def read() -> tuple[ArrayImages, ArrayImages, tuple[str, ...]]:
-        folder = find_folder(name, data_dir, places, marks)
+    train: ArrayImages
+    test: ArrayImages
+    class_names: tuple[str, ...]
+
+
+def cifar_splits(name: str, source: type[datasets.CIFAR10], data_dir: str, download: bool) -> CIFARSplits:
+    """Read the data set whose files and md5s are those of a torchvision class. Raises UserError, see `read_file`."""
+    base = source.base_folder
+    places = (base, ".", name, f"{name}/{base}", name.upper(), f"{name.upper()}/{base}")
+    files = [file for file, _ in source.train_list + source.test_list] + [source.meta["filename"]]
+
+    def read() -> CIFARSplits:
+        folder = find_folder(name, data_dir, places, files)
         names = read_pickle(folder / source.meta["filename"], source.meta["md5"])[source.meta["key"]]
         train = read_split(folder, source.train_list, len(names))
         test = read_split(folder, source.test_list, len(names))
-        return train, test, tuple(names)
+        return CIFARSplits(train, test, tuple(names))
 
-    return read_or_fetch(read, source, data_dir, own, download)
+    return read_or_download(read, source, data_dir, base, download)
 
 
 @register.dataset("cifar10", aliases=("CIFAR10", "cifar_10", "CIFAR_10"), source=REPORT)

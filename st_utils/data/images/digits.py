@@ -1,4 +1,10 @@
-"""The embedded data set: scikit-learn's scanned digits, which need no download."""
+"""The digits: scanned handwritten digits that come with scikit-learn, so that no download is needed.
+
+data = create("dataset", "digits")
+len(data.train), len(data.test)          # 1438, 359
+"""
+
+from __future__ import annotations
 
 import numpy as np
 
@@ -6,14 +12,14 @@ from registry import register
 from st_utils.data.base import ArrayImages, DataSet
 from st_utils.errors import UserError
 
-SPLIT_SEED = 1998  # never to change: results on the digits are comparable only while the split is the same
+SPLIT_SEED = 1998  # never change it: results are comparable only on the same split
 TEST_FRACTION = 0.2
 
 
 def held_out_indices(targets: np.ndarray) -> np.ndarray:
-    """The test images' positions, sorted: a fifth of every class, drawn by the one seed.
+    """Draw a fifth of each class for testing; the sorted indices of these images.
 
-    RandomState's streams are frozen for good (numpy's NEP 19), unlike those of default_rng.
+    RandomState gives the same numbers in every version of numpy (NEP 19); default_rng does not promise that.
     """
     random = np.random.RandomState(SPLIT_SEED)
     chosen = []
@@ -27,8 +33,8 @@ def held_out_indices(targets: np.ndarray) -> np.ndarray:
 def digits(img_size: int | None = None) -> DataSet:
     """Scanned handwritten digits, 8x8 grey, 1,438 + 359; embedded, so no folder and no download.
 
-    The 17 levels of grey are spread over 0..255. The natural side to train at is 32, by interpolation:
-    spiking models halve it two to four times.
+    The 17 levels of grey become 0 to 255. Images are interpolated to a side of 32, because spiking models halve the
+    side two to four times.
     """
     try:
         from sklearn.datasets import load_digits  # slow to import, and used here only

@@ -1,4 +1,10 @@
-"""MNIST and Fashion-MNIST: idx files (a magic number, big-endian sizes, then bytes), gzipped or not."""
+"""MNIST and Fashion-MNIST from idx files, gzipped or not: a magic number, the sizes in big-endian order, the pixels.
+
+data = create("dataset", "mnist", data_dir="data", download=True)
+len(data.train), len(data.test)          # 60000, 10000
+"""
+
+from __future__ import annotations
 
 import gzip
 import zlib
@@ -9,14 +15,14 @@ from torchvision import datasets
 
 from registry import register
 from st_utils.data.base import ArrayImages, DataSet
-from st_utils.data.files import check_labels, find_folder, read_file, read_or_fetch
+from st_utils.data.checked_files import check_labels, find_folder, read_file, read_or_download
 from st_utils.errors import UserError
 
 UBYTE = 0x08
 SPLITS = {"train": "train", "test": "t10k"}
 
-# md5 of the files without gzip, where known; torchvision's `resources` has those of the gzipped ones. The
-# labels' are enough to tell the two sets apart, whose files have the same names.
+# md5 of the files without gzip; torchvision's `resources` has the md5 of the gzipped ones. Both data sets have the same
+# file names: the md5 of the labels is enough to tell one from the other.
 RAW_MD5 = {
     "MNIST": {
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -32,7 +38,7 @@ RAW_MD5 = {
 
 
 def parse_idx(data: bytes, dims: int, path: Path) -> np.ndarray:
-    """The uint8 array of `dims` axes in an idx file's bytes; UserError naming `path` when it isn't one."""
+    """Parse an idx file's bytes into a uint8 array of `dims` axes. Raises UserError, naming `path`, where it can't."""
     magic, header = bytes([0, 0, UBYTE, dims]), 4 + 4 * dims
     if data[:4] != magic:
         start = data[:4].hex() or "nothing"
@@ -45,7 +51,7 @@ def parse_idx(data: bytes, dims: int, path: Path) -> np.ndarray:
 
 
 def read_idx(folder: Path, name: str, md5: dict[str, str]) -> tuple[np.ndarray, Path]:
-    """`name.gz` or else `name` in a folder (the first carries a checksum), and the path that was read."""
+    """Read `name.gz`, or `name` where only that is there: the array, and the path that was read."""
     path = folder / f"{name}.gz"
     if not path.exists() and (folder / name).exists():
         path = folder / name
@@ -59,7 +65,7 @@ def read_idx(folder: Path, name: str, md5: dict[str, str]) -> tuple[np.ndarray, 
 
 
 def read_split(folder: Path, split: str, md5: dict[str, str], num_classes: int) -> ArrayImages:
-    """The split "train" or "test": images uint8 [N, H, W] with their labels."""
+    """Read the split "train" or "test": images uint8 `[N, H, W]` and their labels."""
     images, image_path = read_idx(folder, f"{SPLITS[split]}-images-idx3-ubyte", md5)
     labels, label_path = read_idx(folder, f"{SPLITS[split]}-labels-idx1-ubyte", md5)
     if len(images) != len(labels):
@@ -71,17 +77,17 @@ def read_split(folder: Path, split: str, md5: dict[str, str], num_classes: int) 
 def idx_splits(
     name: str, source: type[datasets.MNIST], places: tuple[str, ...], data_dir: str, download: bool
 ) -> tuple[ArrayImages, ArrayImages]:
-    """Train and test of the data set that the torchvision class describes (`resources`, `classes`)."""
+    """Read the training and the test split of the data set whose files are those of a torchvision class."""
     md5 = dict(source.resources) | RAW_MD5.get(source.__name__, {})
-    own = f"{source.__name__}/raw"
+    base = f"{source.__name__}/raw"
     files = [file for gz, _ in source.resources for file in (gz, gz.removesuffix(".gz"))]
 
     def read() -> tuple[ArrayImages, ArrayImages]:
-        folder = find_folder(name, data_dir, (own, *places), files)
+        folder = find_folder(name, data_dir, (base, *places), files)
         train, test = (read_split(folder, split, md5, len(source.classes)) for split in SPLITS)
         return train, test
 
-    return read_or_fetch(read, source, data_dir, own, download)
+    return read_or_download(read, source, data_dir, base, download)
 
 
 @register.dataset("mnist", aliases=("MNIST",), source="LeCun et al., Proceedings of the IEEE 86(11), 1998")

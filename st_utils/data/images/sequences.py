@@ -1,8 +1,11 @@
-"""Images as sequences: a model sees a row, or a pixel, at each time step.
+"""Images as sequences: a model sees one row, or one pixel, per time step.
 
-Frames are [T, C, 1, L]: one row of L pixels. Models take them as pictures of height 1 (their poolings halve the row),
-with `step` = T: 28 and 32 for rows, 784 and 1024 for pixels. With one pixel a step there is one token, so that spatial
-attention has nothing to attend to.
+    data = create("dataset", "smnist(form=rows)", data_dir="data")
+    frames, label = data.train[0]            # uint8 [28, 1, 1, 28], 0 to 9
+
+Frames are `[T, C, 1, L]`, rows of L pixels. To models they are images of height 1, whose width their poolings halve;
+`step` is T: 28 or 32 for rows, 784 or 1024 for pixels. One pixel per step is one token: spatial attention then has
+nothing to attend to.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ MNIST_SIDE = 28
 
 
 class Sequences(Dataset):
-    """`images` as frames uint8 [T, C, 1, L]; `order` [H * W] is which pixel comes at each place, row by row."""
+    """Images as frames, uint8 `[T, C, 1, L]`; pixel `order[i]`, counted row by row, comes at place i."""
 
     def __init__(self, images: ArrayImages, form: Form, order: np.ndarray | None = None):
         self.images, self.targets, self.order = images.images, images.targets, order
@@ -32,6 +35,7 @@ class Sequences(Dataset):
 
     @property
     def made_of(self) -> list[np.ndarray]:
+        """The arrays that the samples come from, see `data_identity`."""
         return [self.images] if self.order is None else [self.images, self.order]
 
     def __len__(self) -> int:
@@ -47,7 +51,7 @@ class Sequences(Dataset):
 
 
 def permutation(seed: int) -> np.ndarray:
-    """The order of psmnist's pixels. RandomState's streams are frozen for good (numpy's NEP 19)."""
+    """Draw the order of psmnist's pixels. RandomState gives the same numbers in every version of numpy (NEP 19)."""
     return np.random.RandomState(seed).permutation(MNIST_SIDE**2)
 
 
@@ -70,13 +74,13 @@ def _sequences(name: str, data: DataSet, form: Form, order: np.ndarray | None = 
 
 @register.dataset("smnist", aliases=("SMNIST", "sequential_mnist", "seq_mnist"), source="Le et al., arXiv:1504.00941")
 def smnist(data_dir: str = "data", download: bool = False, form: Form = "rows") -> FrameData:
-    """Sequential MNIST: form=rows, 28 steps of a row of 28 pixels, or form=pixels, 784 steps of one."""
+    """Sequential MNIST: form=rows, 28 steps of 28 pixels, or form=pixels, 784 steps of one pixel."""
     return _sequences("smnist", mnist(data_dir, download), form)
 
 
 @register.dataset("psmnist", aliases=("PSMNIST", "pmnist", "permuted_mnist"), source="Le et al., arXiv:1504.00941")
 def psmnist(data_dir: str = "data", download: bool = False, form: Form = "rows", order_seed: int = 42) -> FrameData:
-    """Permuted sequential MNIST: as smnist, all images' pixels in one shuffled order, fixed by order_seed."""
+    """Permuted sequential MNIST: as smnist, the pixels of all images in one shuffled order, drawn by order_seed."""
     return _sequences("psmnist", mnist(data_dir, download), form, permutation(order_seed))
 
 
@@ -84,5 +88,5 @@ def psmnist(data_dir: str = "data", download: bool = False, form: Form = "rows",
     "scifar10", aliases=("SCIFAR10", "sequential_cifar10", "seq_cifar10"), source="Chang et al., arXiv:1710.02224"
 )
 def scifar10(data_dir: str = "data", download: bool = False, form: Form = "rows") -> FrameData:
-    """Sequential CIFAR-10: form=rows, 32 steps of a row of 32 RGB pixels, or form=pixels, 1,024 steps of one."""
+    """Sequential CIFAR-10: form=rows, 32 steps of 32 RGB pixels, or form=pixels, 1,024 steps of one pixel."""
     return _sequences("scifar10", cifar10(data_dir, download), form)

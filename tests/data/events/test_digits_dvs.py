@@ -5,7 +5,15 @@ import pytest
 
 from registry import create
 from st_utils.data import build_loaders
-from st_utils.data.events.digits_dvs import DARK, FULL, THRESHOLD, UNIT, path, saccade_events, weights
+from st_utils.data.events.digits_dvs import (
+    DARK,
+    FULL,
+    THRESHOLD,
+    UNIT,
+    camera_path,
+    interpolation_weights,
+    saccade_events,
+)
 from st_utils.data.events.frames import Framing
 
 # Results on digits_dvs are comparable only while this holds; the arithmetic is in integers, so it holds everywhere.
@@ -32,17 +40,17 @@ def test_split_is_that_of_the_digits(data):
 
 
 def test_the_camera_goes_round_a_triangle():
-    places = path()
+    places = camera_path()
     assert len(places) == 25 and places[0] == places[-1] == (-24, -24)
     assert (0, 24) in places and (24, -24) in places
 
 
 def test_weights_are_an_interpolation():
     """Over the digit every pixel's weights sum to 64; the middle of the digit is in the middle of the sensor."""
-    table = weights(0)
+    table = interpolation_weights(0)
     assert table.shape == (32, 8) and (table.sum(1)[8:24] == 64).all() and not table[:4].any()
     assert np.array_equal(table, table[::-1, ::-1]) or abs(table - table[::-1, ::-1]).max() <= 2
-    assert np.array_equal(weights(8)[1:], table[:-1])  # a shift by one sensor pixel
+    assert np.array_equal(interpolation_weights(8)[1:], table[:-1])  # a shift by one sensor pixel
 
 
 def test_an_even_picture_makes_events_at_its_edges_only():
@@ -66,10 +74,10 @@ def test_events_follow_the_light():
 
     def log_light(place):
         right, down = place
-        seen = weights(down) @ image[0] @ weights(right).T
+        seen = interpolation_weights(down) @ image[0] @ interpolation_weights(right).T
         return np.log(DARK + seen / FULL) * UNIT
 
-    change = log_light(path()[12]) - log_light(path()[0])
+    change = log_light(camera_path()[12]) - log_light(camera_path()[0])
     assert np.abs(net * THRESHOLD - change).max() < 2 * THRESHOLD and np.abs(net).max() >= 2
     clear = np.abs(change) > 2 * THRESHOLD
     assert clear.any() and (np.sign(net[clear]) == np.sign(change[clear])).all()

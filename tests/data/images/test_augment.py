@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision import transforms
 
 from st_utils.data import Augment
-from st_utils.data.images.augment import Normalise, erasing, eval_transform, train_transform
+from st_utils.data.images.augment import Normalise, eval_transform, random_erasing, train_transform
 from st_utils.errors import UserError
 
 POLICIES = ["rand-m9-n1-mstd0.4-inc1", "rand-m9-mstd0.5-inc1", "rand-m1-n3", "rand-m10-inc1", "rand-m7-w0",
@@ -103,7 +103,7 @@ def test_erasing(mode):
     erased = torch.ones(8, 1, 16, 16)
     random.seed(0)
     for image in erased:
-        erasing(Augment(re_prob=1.0, re_mode=mode, re_count=2))(image)
+        random_erasing(Augment(re_prob=1.0, re_mode=mode, re_count=2))(image)
     share = (erased != 1).float().mean((1, 2, 3))
     assert (share > 0).all() and (share < 0.7).all()
 

@@ -1,4 +1,4 @@
-"""Counts at published sizes: ours and those of other tools, which must see every convolution, against hand counts."""
+"""Operations: by hand on small networks; at published sizes beside torch's, SpikingJelly's, fvcore's and thop's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 import thop
 import torch
+import torch.nn.functional as F
 from fvcore.nn import FlopCountAnalysis
 from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
 from torch import nn
@@ -15,9 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
 from benchmarks.firing import settle
-from st_utils.analysis.operations import OperationCounter
+from st_utils.analysis.operations import OperationCounter, kind_of
 from st_utils.analysis.profile import profile
 from st_utils.kernels.spike_conv import op as sparse_conv
+from st_utils.node.ilif import ILIF
+from tests.analysis.firing_models import SIZE, lively
 
 EVENTS = 'sdt(embed_dim=256, depth=2, mlp_ratio=1, embedding=ms_sps(pooling="1111"), step=8)'
 SHAPES = {EVENTS: (8, 2, 64, 64)}
@@ -106,7 +109,7 @@ def test_torchs_and_spikingjellys_counters_agree(spec):
     assert theirs.get_total() == pytest.approx(sum(found.acs for found in spiking), rel=3e-4)
 
 
-class TestByHand:
+class TestOtherCounters:
     """Spikformer-4-384 on 32 x 32 pixels, T = 4: 8 x 8 tokens, 12 heads of 32 channels, hidden layers of 1,536."""
 
     STEM = 32**2 * 9 * 3 * 48 + 4 * 9 * (32**2 * 48 * 96 + 32**2 * 96 * 192 + 16**2 * 192 * 384 + 8**2 * 384 * 384)
@@ -188,3 +191,112 @@ def test_a_product_that_is_not_counted_is_told(caplog):
     (found,) = counter.layers.values()
     assert found.dense == 2 * 2 * 5 * 5 * 4  # two heads, two products
     assert not caplog.records
+
+
+def count(model: nn.Module, *inputs: torch.Tensor) -> dict:
+    with torch.no_grad(), OperationCounter(model) as counter:
+        model(*inputs)
+    return counter.layers
+
+
+def one_spike(row: int, column: int, channels: int = 2, size: int = 4) -> torch.Tensor:
+    x = torch.zeros(1, channels, size, size)
+    x[0, 0, row, column] = 1
+    return x
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([0.0, 0.0], "silent"),
+        ([0.0, 1.0], "binary"),
+        ([0.0, 2.0], "integer"),
+        ([-1.0, 1.0], "integer"),
+        ([0.5], "real"),
+    ],
+)
+def test_kinds(values, kind):
+    assert kind_of(torch.tensor(values)) == kind
+
+
+@pytest.mark.parametrize("spec", [f"sdt({SIZE})", f"sdt({SIZE}, attention=ssa)", f"sdt({SIZE}, attention=statten)"])
+def test_beside_spikingjellys_counters(spec):
+    """Binary networks: their synaptic operations and ours, and the MACs, are the same numbers."""
+    from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCounter, SynOpCounter
+
+    model, x = lively(spec), torch.rand(3, 4, 3, 16, 16)
+    theirs, macs = SynOpCounter(), MACCounter()
+    with torch.no_grad(), DispatchCounterMode([theirs]):
+        model(x)
+    ours = count(model, x)
+    synops = sum(found.acs for found in ours.values() if found.inputs != "integer")
+    assert synops > 1000
+    # products of integers (q k' times v) are theirs through the binary operand, and ours
+    assert sum(found.acs for found in ours.values()) == pytest.approx(theirs.get_total(), rel=0.02)
+    convolutions = sum(found.macs for found in ours.values() if found.operation == "convolution")
+    with torch.no_grad(), DispatchCounterMode([macs]):
+        model.embedding.stages[0].conv(x.flatten(0, 1))
+    assert convolutions == macs.get_total()
+
+
+def test_functional_products_count_for_the_module_that_asks():
+    class Mixer(nn.Module):
+        def forward(self, x):
+            return F.linear(torch.einsum("bij,bkj->bik", x, x), torch.ones(2, x.shape[1]))
+
+    model = nn.Sequential(Mixer())
+    assert {layer for layer, _ in count(model, torch.ones(1, 3, 4))} == {"0"}
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_counts_of_integer_firing_by_hand(normalize):
+    """0, 1, 3 and 4 spikes, given on as they are or as quarters, meet five weights each."""
+    model = nn.Sequential(ILIF(4, normalize), nn.Linear(4, 5, bias=False))
+    with OperationCounter(model) as counter, torch.no_grad():
+        model(torch.tensor([[0.2, 1.3, 2.6, 9.0]]))
+    (found,) = counter.layers.values()
+    assert (found.inputs, found.acs, found.macs, found.dense) == ("integer", 8 * 5, 0, 20)
+
+
+class TestByHand:
+    def test_linear(self):
+        layer = nn.Linear(5, 3)
+        (spikes,) = count(layer, torch.tensor([[1.0, 0, 1, 0, 0], [0, 0, 0, 0, 1]])).values()
+        assert (spikes.acs, spikes.macs, spikes.inputs) == (3 * 3, 0, "binary")  # 3 spikes, 3 weights each
+        (reals,) = count(layer, torch.full((2, 5), 0.5)).values()
+        assert (reals.acs, reals.macs, reals.inputs) == (0, 2 * 5 * 3, "real")
+        (integers,) = count(layer, torch.tensor([[2.0, 0, 3, 0, 0]])).values()
+        assert (integers.acs, integers.macs, integers.inputs) == (5 * 3, 0, "integer")  # a value of n is n spikes
+        (silent,) = count(layer, torch.zeros(2, 5)).values()
+        assert (silent.acs, silent.macs, silent.inputs) == (0, 0, "silent")
+
+    @pytest.mark.parametrize(("place", "reached"), [((0, 0), 4), ((0, 1), 6), ((1, 1), 9)])
+    def test_a_spike_meets_the_weights_that_reach_the_output(self, place, reached):
+        (found,) = count(nn.Conv2d(2, 7, 3, padding=1), one_spike(*place)).values()
+        assert (found.acs, found.macs) == (reached * 7, 0)
+        assert found.dense == 4 * 4 * 9 * 2 * 7
+
+    def test_stride_groups_and_transposition(self):
+        (strided,) = count(nn.Conv2d(2, 7, 3, stride=2, padding=1), one_spike(1, 1)).values()
+        assert strided.acs == 4 * 7  # the windows of rows and columns 0 and 1
+        (depthwise,) = count(nn.Conv2d(2, 2, 3, padding=1, groups=2), one_spike(1, 1)).values()
+        assert depthwise.acs == 9
+        (grouped,) = count(nn.Conv2d(4, 6, 1, groups=2), one_spike(0, 0, channels=4)).values()
+        assert grouped.acs == 3
+        (transposed,) = count(nn.ConvTranspose2d(2, 5, 2, stride=2), one_spike(3, 3)).values()
+        assert transposed.acs == 4 * 5
+
+    def test_products_of_spikes(self):
+        class Product(nn.Module):
+            def forward(self, left, right):
+                return left @ right
+
+        q, k = torch.tensor([[[1.0, 1, 0], [0, 1, 1]]]), torch.tensor([[[1.0, 0], [1, 1], [0, 0]]])
+        (both,) = count(Product(), q, k).values()
+        assert both.acs == 2 + 1 + 1 + 1  # only where both fire
+        (left,) = count(Product(), q, k * 0.5).values()
+        assert (left.acs, left.macs, left.inputs) == (4 * 2, 0, "binary")
+        (right,) = count(Product(), q * 0.5, k).values()
+        assert right.acs == 3 * 2
+        (neither,) = count(Product(), q * 0.5, k * 0.5).values()
+        assert (neither.acs, neither.macs) == (0, 2 * 3 * 2)

@@ -1,100 +1,16 @@
-"""The table's arithmetic by hand, and the page in a real browser."""
+"""The report's files, and its page in a real browser."""
 
 from __future__ import annotations
 
 import csv
 import shutil
-import statistics
 
 import pytest
-from scipy import stats
 
 from benchmarks.leaderboard.report import COLUMNS, write_report
-from benchmarks.leaderboard.store import Store, this_process
-from benchmarks.leaderboard.suite import Run
-from benchmarks.leaderboard.table import compare, join_seeds, pareto, published_rows
+from benchmarks.leaderboard.table import published_rows
 from st_utils.errors import UserError
-
-SCORES = {"ssa": [97.0, 97.4, 97.2], "random": [97.1, 97.3, 97.0], "identity": [90.0, 90.2, 90.1]}
-
-
-def finished(store: Store, attention: str, seed: int, top1: float) -> None:
-    spec = f"spikformer(attention={attention}, depth=1)"
-    run = Run(spec, "digits", "digits", seed, {"epochs": 2})
-    store.add(f"{attention}{seed}", [run])
-    store.claim([run.key], this_process())
-    layers = [{"name": f"blocks.{i}.node", "kind": "node", "firing_rate": 0.1 * i} for i in range(4)]
-    results = {
-        "summary": {
-            "full_spec": spec,
-            "top1": top1,
-            "epochs": 2,
-            "params": 1000 + len(attention),
-            "energy_mj": 0.01 * len(attention),
-            "sops": 5e5,
-            "images_per_second": 100.0 - len(attention),
-            "firing_rate": 0.1,
-            "spike_driven": attention != "ssa",
-            "device": "cpu (a test)",
-        },
-        "metrics": [{"epoch": e, "top1": top1 - 10 / e} for e in (1, 2)],
-        "profile": {"layers": layers},
-    }
-    store.finish(run.key, this_process(), results)
-
-
-@pytest.fixture
-def runs(tmp_path):
-    with Store(tmp_path / "r.db") as store:
-        for attention, scores in SCORES.items():
-            for seed, top1 in enumerate(scores):
-                finished(store, attention, seed, top1)
-        return store.runs()
-
-
-def test_seeds_are_joined_into_mean_and_spread(runs):
-    rows = {row["attention"]: row for row in join_seeds(runs)}
-    for attention, scores in SCORES.items():
-        assert rows[attention]["top1"] == pytest.approx(statistics.fmean(scores))
-        assert rows[attention]["top1_std"] == pytest.approx(statistics.stdev(scores))
-        assert rows[attention]["seeds"] == [0, 1, 2]
-    assert {a: row["control"] for a, row in rows.items()} == {"ssa": False, "random": True, "identity": True}
-
-
-def test_a_difference_is_said_only_where_it_exceeds_the_spread(runs):
-    rows = {row["attention"]: row for row in join_seeds(runs)}
-    assert rows["ssa"]["verdict"] == "highest mean", "random attention is within its spread"
-    assert rows["random"]["verdict"] == "within the spread"
-    assert rows["identity"]["verdict"] == "-7.10"
-    assert rows["ssa"]["against_random"] == "within the spread"
-    assert rows["random"]["against_random"] == "control"
-    assert rows["identity"]["against_random"] == "-7.03"
-
-
-@pytest.mark.parametrize("shift", [0.05, 0.2, 0.3, 0.5, 1.0])
-def test_the_interval_is_welchs(shift):
-    a, b = [97.0, 97.4, 97.2], [x - shift for x in (97.5, 97.2, 97.0, 97.1)]
-    significant = stats.ttest_ind(a, b, equal_var=False).pvalue < 0.05
-    assert (compare({"scores": a}, {"scores": b}) != "within the spread") == significant
-
-
-def test_one_seed_ranks_nothing():
-    assert compare({"scores": [99.0]}, {"scores": [50.0, 51.0]}) == "one seed"
-
-
-def test_pareto_front_by_hand():
-    rows = [{"top1": t, "cost": c} for t, c in ((90, 3), (95, 5), (92, 4), (91, 6), (95, 7), (80, 1))]
-    assert [(r["top1"], r["cost"]) for r in pareto(rows, "cost")] == [(80, 1), (90, 3), (92, 4), (95, 5)]
-    assert [(r["top1"], r["cost"]) for r in pareto(rows, "cost", less_is_better=False)] == [(95, 7)]
-
-
-def test_published_rows_say_where_they_stand():
-    rows = published_rows()
-    assert len(rows) >= 20
-    for row in rows:
-        assert {"label", "dataset", "top1", "where", "source"} <= row.keys()
-        assert " at " in row["where"], "a repository and its commit"
-        assert 50 < row["top1"] < 100
+from tests.benchmarks.leaderboard.results import SCORES
 
 
 def test_files(runs, tmp_path):
@@ -185,3 +101,15 @@ def test_what_did_not_learn_is_last_in_every_order_of_the_page(runs, tmp_path):
 def shown(page, name: str) -> list[str]:
     place = list(COLUMNS).index(name) + 1
     return page.locator(f"tbody tr:not([hidden]) td:nth-child({place})").all_inner_texts()
+
+
+def test_training_accuracy_and_the_best_epoch_are_columns(results, tmp_path):
+    for seed, best in enumerate((3, 5)):
+        results.add("ssa", seed, 90.0 + seed, best_top1=92.0 + seed, best_epoch=best, train_top1=99.0 + seed)
+    write_report(results.store.runs(), tmp_path / "out")
+    header, _, line = (tmp_path / "out" / "table.md").read_text().splitlines()
+    cells = dict(zip(header.split(" | "), line.split(" | "), strict=True))
+    assert cells["top-1 %"] == "90.50 ± 0.71"
+    assert cells["best epoch %"] == "92.50"
+    assert cells["best epoch"] == "3, 5"
+    assert cells["training top-1 %"] == "99.50"

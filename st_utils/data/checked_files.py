@@ -1,21 +1,35 @@
-"""Finding, checking and fetching a data set's files: whatever is wrong is one line that names the file."""
+"""Find a data set's files, check them, and download what is missing; every fault is one line that names the file.
+
+folder = find_folder("mnist", "~/data", ("MNIST/raw", "."), ["train-labels-idx1-ubyte.gz"])
+data = read_file(folder / "train-labels-idx1-ubyte.gz", md5="d53e105ee54ea40749a09fcbcd1e9432")
+"""
+
+from __future__ import annotations
 
 import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from st_utils.errors import UserError
 
-T = TypeVar("T")
+Data = TypeVar("Data")
+
+
+class Download(Protocol):
+    """Downloads a data set into a folder: a torchvision class, or a function that is called like one."""
+
+    __name__: str
+
+    def __call__(self, root: str, *, download: bool) -> object: ...
 
 
 def find_folder(name: str, data_dir: str, places: Sequence[str], files: Iterable[str]) -> Path:
-    """The first of `places` under `data_dir` that holds any of `files`; UserError when there is none."""
+    """The first of `places` below `data_dir` that holds any of `files`. Raises UserError when none does."""
     root, files = Path(data_dir).expanduser(), list(files)
     for place in places:
         if any((root / place / file).is_file() for file in files):
@@ -27,33 +41,33 @@ def find_folder(name: str, data_dir: str, places: Sequence[str], files: Iterable
 
 
 def read_file(path: Path, md5: str | None = None) -> bytes:
-    """The bytes of a file. Raises UserError when it is missing, unreadable, or not the one with this md5."""
+    """Read a file's bytes. Raises UserError when it is missing or unreadable, or has another md5 than this one."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} is missing: pass --data-dir DIR where DIR holds it, or --download") from None
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror or error}") from None
-    found = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    if md5 and found != md5:
+    actual = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    if md5 and actual != md5:
         raise UserError(
-            f"{path} is damaged or not the official file (md5 {found}, expected {md5}): replace it, or pass --download"
+            f"{path} is damaged or not the official file (md5 {actual}, expected {md5}): replace it, or pass --download"
         )
     return data
 
 
 def check_labels(labels: np.ndarray, num_classes: int, path: Path) -> None:
-    """Raise UserError unless every label is in 0..num_classes-1."""
+    """Raise UserError, naming the file and a wrong label, unless all labels are from 0 to num_classes - 1."""
     if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
         wrong = labels[(labels < 0) | (labels >= num_classes)][0]
         raise UserError(f"{path} has the label {wrong}, but there are {num_classes} classes: replace it")
 
 
-def read_or_fetch(read: Callable[[], T], source: Any, data_dir: str, folder: str, download: bool) -> T:
-    """`read()`; with `download`, what is missing or damaged is fetched by the torchvision class `source`.
+def read_or_download(read: Callable[[], Data], source: Download, data_dir: str, folder: str, download: bool) -> Data:
+    """Return `read()`; with `download`, let `source` download files that are missing or damaged first.
 
-    The files arrive in a hidden folder and move to `data_dir/folder` when all are complete and checked, so
-    that an interrupted download leaves nothing that looks like data.
+    The files arrive in a hidden folder and move to `data_dir/folder` when all are complete and checked: an
+    interrupted download leaves nothing that looks like data. Raises UserError when reading or downloading fails.
     """
     try:
         return read()

@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 from scipy import stats
 
-from benchmarks.leaderboard.chance import SIGNIFICANCE, Score, above_chance, finite, score_of
+from benchmarks.leaderboard.chance import SIGNIFICANCE, Score, above_chance, finite_or_none, score_of
 
 
 def tail(right: int, images: int, chance: Fraction) -> Fraction:
@@ -72,4 +72,4 @@ def test_without_figures_nothing_is_judged(summary):
 
 
 def test_finite():
-    assert [finite(v) for v in (1, 0.0, math.nan, math.inf, None, True, "1")] == [1, 0.0, *[None] * 5]
+    assert [finite_or_none(v) for v in (1, 0.0, math.nan, math.inf, None, True, "1")] == [1, 0.0, *[None] * 5]

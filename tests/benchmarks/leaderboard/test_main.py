@@ -1,11 +1,10 @@
-"""Real runs through the leaderboard's command line: one suite, whose results all tests here share."""
+"""The leaderboard's command line: real runs of suites, reports, states and mistakes."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,17 +18,15 @@ from sklearn.datasets import load_digits
 from tqdm import tqdm
 
 import benchmarks.leaderboard.__main__ as command_line
+import registry
 from benchmarks.leaderboard import runner
 from benchmarks.leaderboard.__main__ import main
-from benchmarks.leaderboard.status import duration, lines, progress
 from benchmarks.leaderboard.store import Store, this_process
-from benchmarks.leaderboard.suite import Run, load_suite, option_words, suite_names
+from benchmarks.leaderboard.suite import Run, load_suite
 from benchmarks.leaderboard.table import join_seeds
-from main import resolve
-from st_utils.training import launch
-from st_utils.training.settings import OneLineParser, add_settings
+from tests.benchmarks.leaderboard.tiny_suite import PHOTOS, TINY, ended, leaderboard, photos, rows_of, statuses
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # a network that learns in seconds, the same with a learning rate of nothing, and one that can't be built
 SUITE = """
 dataset: digits
@@ -161,22 +158,6 @@ def test_status_of_what_runs_and_of_what_was_lost(tmp_path, capsys):
     assert lost.endswith("its runner is dead, the next `run` takes it up")
 
 
-def test_time_left_by_hand(tmp_path):
-    """Ten epochs of 2 s of training each, every 3 s with their tests; resumed after the sixth; 5 s after the tenth."""
-    folder = tmp_path / "key" / "run"
-    folder.mkdir(parents=True)
-    args, metrics, now = folder / "args.yml", folder / "metrics.jsonl", time.time()
-    args.write_text("epochs: 30\nidentity: {}\ncreated: '2020'\n")
-    metrics.write_text("".join(json.dumps({"epoch": e, "top1": 9.0 + e, "seconds": 2.0}) + "\n" for e in range(1, 11)))
-    for path, when in ((args, now - 16.5), (metrics, now - 5)):
-        os.utime(path, (when, when))
-    found = progress(tmp_path / "key")
-    assert (found.epoch, found.epochs, found.top1) == (10, 30, 19.0)
-    # 11.5 s hold five trainings of 2 s, that of the sixth epoch among them
-    assert found.seconds_left == pytest.approx(20 * 11.5 / 5 - 5, abs=1)
-    assert progress(tmp_path / "nothing") is None
-
-
 def test_the_bar_shows_what_runs_now(tmp_path, monkeypatch):
     """In a log file no more than once a minute."""
     run, output = Run("csnn", "digits", "none", 0), tmp_path / "r.db.runs"
@@ -193,32 +174,6 @@ def test_the_bar_shows_what_runs_now(tmp_path, monkeypatch):
         bar.last_print_t -= 61
         command_line._pulse(bar, store, {run.key}, output)
     assert "csnn on digits, seed 0: epoch 1 of 3 done, top-1 51.25 %, about" in written.getvalue()
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(42.4, "42 s"), (310, "5 min 10 s"), (12_000, "3 h 20 min"),
-                                               (187_200, "2 d 4 h")])  # fmt: skip
-def test_durations(seconds, text):
-    assert duration(seconds) == text
-
-
-def test_a_run_on_another_machine_is_shown_as_far_as_is_known(tmp_path):
-    with Store(tmp_path / "r.db") as store:
-        run = Run("csnn", "digits", "none", 0)
-        store.add("suite", [run])
-        store.claim([run.key], "elsewhere:1:2")
-        _, line = lines(store.runs(), tmp_path / "r.db.runs")
-        assert line.endswith("no epoch has begun yet, or its folder is on another machine; by elsewhere:1")
-
-
-@pytest.mark.parametrize("suite", suite_names())
-def test_data_are_checked_as_the_runs_will_ask_for_them(suite):
-    """By what main.py makes of each run's own command line: another frame size would integrate all events twice."""
-    parser = OneLineParser(allow_abbrev=False)
-    add_settings(parser)
-    further = {"data_dir": "d", "cache_dir": "c", "download": True}
-    for run in {(run.dataset, run.recipe): run for run in load_suite(suite)}.values():
-        settings, _ = resolve(parser.parse([*run.arguments(), *option_words(further)]))
-        assert runner.data_offer(run, further) == launch._offer(settings)
 
 
 @pytest.mark.parametrize("further", [["--data-dir", "nowhere"], ["--data-dir", "nowhere", "--jobs", "2"]])
@@ -255,3 +210,92 @@ def test_data_that_no_run_needs_are_not_read(tmp_path, monkeypatch):
         store.claim([run["key"]], this_process())
         store.finish(run["key"], this_process(), {"summary": {"top1": 90.0}})
     assert main(words) == 0
+
+
+class TestRuns:
+    def test_reproduce_prints_a_command_that_gives_the_same(self, tmp_path, suite, capfd, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        store = str(tmp_path / "r.db")
+        assert main(["run", "--suite", suite, "--store", store, "--only", "*identity*"]) == 0
+        with Store(store) as opened:
+            (row,) = (r for r in opened.runs() if r["status"] == "done")
+        capfd.readouterr()
+        assert main(["reproduce", row["row"][:6], "--store", store, "--run"]) == 0
+        said = capfd.readouterr().out
+        assert f"python main.py --model '{row['spec']}'" in said
+        assert f"top-1 {row['summary']['top1']:.2f} %; the table has {row['summary']['top1']:.2f} %" in said
+
+    def test_a_part_of_ones_own_becomes_a_row(self, tmp_path, suite, monkeypatch):
+        plugin = tmp_path / "elsewhere" / "mine.py"
+        plugin.parent.mkdir()
+        plugin.write_text(
+            "import torch\nfrom registry import register\n\n\n@register.attention('leaderboard_mine')\n"
+            "class Mine(torch.nn.Module):\n    '''Half of what came.'''\n\n"
+            "    def forward(self, x):\n        return x / 2\n"
+        )
+        store = ["--suite", suite, "--store", str(tmp_path / "r.db")]
+        words = [*store, "--plugin", str(plugin), "--only", "*mine*"]
+        own = "spikformer(embed_dim=16, depth=1, num_heads=2, step=2, attention=leaderboard_mine)"
+        subprocess.run(leaderboard("run", *words, "--add", own), cwd=ROOT, check=True, capture_output=True)
+        with Store(tmp_path / "r.db") as opened:
+            (row,) = opened.runs()
+        assert row["status"] == "done"
+        assert "attention=leaderboard_mine" in row["spec"]
+        assert row["plugins"] == [str(plugin)]
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["run", "--suite", "smok"], "unknown suite 'smok'; did you mean 'smoke'"),
+            (["run", "--suite", "smoke", "--only", "zzz"], "--only 'zzz' matches none of"),
+            (["run", "--suite", "smoke", "--seeds", "1;2"], "write whole numbers with commas"),
+            (["run", "--suite", "smoke", "--seeds", "0,012"], "'012' is not a seed"),
+            (["run", "--suite", "smoke", "--seeds", "0,1,0"], "seed 0 is there more than once"),
+            (["run", "--suite", "smoke", "--seeds", "-1"], "'-1' is not a seed"),
+            (["run", "--suite", "smoke", "--seeds", ""], "'' is not a seed"),
+            (["run", "--suite", "smoke", "--jobs", "0"], "give 1 or more"),
+            (["status", "--store", "nowhere.db"], "no store at nowhere.db"),
+            (["report", "--store", "nowhere.db"], "no store at nowhere.db"),
+        ],
+    )
+    def test_mistakes_are_one_line(self, words, message, capsys, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+    def test_other_data_are_another_row(self, tmp_path, capfd):
+        suite, store = tmp_path / "photos.yml", str(tmp_path / "r.db")
+        suite.write_text(PHOTOS)
+        words = ["run", "--suite", str(suite), "--store", store, "--data-dir"]
+        places = [photos(tmp_path / str(seed), seed) for seed in (0, 1)]
+        for place in places:
+            assert main([*words, place]) == 0
+        done = rows_of(Path(store))
+        assert statuses(done) == {"done": 2}
+        assert len({row["row"] for row in done}) == len({row["key"] for row in done}) == 2
+        data = [json.loads(row["summary"])["data"] for row in done]
+        assert data[0]["digest"] != data[1]["digest"]
+        assert (
+            {**data[0], "digest": ""}
+            == {**data[1], "digest": ""}
+            == {"classes": 2, "train": 16, "test": 4, "digest": ""}
+        )
+        before = ended(Path(store))
+        Path(places[0]).rename(tmp_path / "moved")
+        assert main([*words, str(tmp_path / "moved")]) == 0
+        assert ended(Path(store)) == before, "the same data at another place are not run again"
+
+    def test_rows_of_other_defaults_are_told(self, tmp_path, capfd):
+        (tmp_path / "tiny.yml").write_text(TINY)
+        run = load_suite(str(tmp_path / "tiny.yml"))[0]
+        full = str(registry.full("model", run.spec)).replace("tau=2.0", "tau=1.25")
+        with Store(tmp_path / "r.db") as store:
+            store.add("tiny", [run])
+            store.claim([run.key], this_process())
+            store.finish(run.key, this_process(), {"summary": {"full_spec": full, "top1": 1.0}})
+        words = ["run", "--suite", str(tmp_path / "tiny.yml"), "--store", str(tmp_path / "r.db"), "--only", run.spec]
+        assert main(words) == 0
+        said = capfd.readouterr().out
+        assert "done with other defaults (node.tau=1.25, now 2.0)" in said

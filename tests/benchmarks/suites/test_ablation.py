@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 import zoo
 from st_utils.training.settings import read_yaml
 
-SUITE = Path(__file__).parents[2] / "benchmarks" / "suites" / "ablation.yml"
+SUITE = Path(__file__).parents[3] / "benchmarks" / "suites" / "ablation.yml"
 ENTRIES = {entry["label"]: entry for entry in read_yaml(SUITE)["entries"]}
 PARTS = ("attention", "embedding", "node", "encoder")
 TINY = {"embed_dim": 32, "depth": 1, "num_heads": 2, "mlp_ratio": 2, "img_size": 8, "in_channels": 1, "step": 4}

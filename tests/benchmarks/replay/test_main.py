@@ -2,15 +2,11 @@
 
 import re
 import subprocess
-from copy import deepcopy
 from pathlib import Path
 
 import pytest
 
-import registry
 from benchmarks.replay import __main__ as replay
-from benchmarks.replay import tree
-from benchmarks.replay.compare import compare
 from benchmarks.replay.runs import listed
 from st_utils.errors import UserError
 
@@ -91,16 +87,6 @@ def test_the_present_tree_has_new_files_and_none_that_were_deleted(checkout, tmp
     assert "list_all_parts" in (copied / "main.py").read_text()
 
 
-def test_every_registered_part_has_a_run():
-    names = {run.name for run in listed()}
-    assert len(names) == len(listed())
-    for kind in ("model", "attention", "embedding", "mlp", "node", "surrogate", "encoder"):
-        assert {f"{kind} {name}" for name in registry.names(kind, families=False)} <= names
-    options = " ".join(word for run in listed() for word in run.arguments)
-    for word in ("--amp bf16", "--mixup", "--tet", "--ema", "--accum-steps", "--recompute", "--pack-spikes"):
-        assert word in options
-
-
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -113,68 +99,3 @@ def test_what_cannot_be_compared_is_one_line(tmp_path, words, line, capsys):
     assert replay.main(words, tmp_path) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {line}") and error.count("\n") == 1
-
-
-def found(**changes: dict) -> dict:
-    facts = {
-        "setting": {"lr": {"value": 0.001}},
-        "spec": {"full_spec": {"value": "lif(tau=2.0)"}, "params": {"value": 3}},
-        "step": {"1": {"loss": 2.25}, "2": {"loss": 2.0}},
-        "epoch": {"1": {"train_loss": 2.125, "test_loss": 2.0, "firing_rate": 0.25}},
-        "tensor": {name: {"dtype": "torch.float32", "shape": [3], "bits": name * 64} for name in "ab"},
-        "folded": {"logits": {"bits": "0"}},
-        "layer": {"conv (convolution)": {"macs": 12.0, "acs": 3.0}},
-        "figure": {name: {"value": 1.0} for name in ("firing_rate", "sops", "macs", "train_loss", "test_loss")},
-        "kernels": {"loaded": {"number": 3}},
-    }
-    return {"name": "run", "status": 0, "said": "", "facts": {**deepcopy(facts), **changes}}
-
-
-SECOND = {"1": {"loss": 2.25}, "2": {"loss": 2.0000000000000004}}
-ONE_TENSOR = {"a": {"dtype": "torch.float32", "shape": [3], "bits": "a" * 64}}
-OTHER_BITS = {**ONE_TENSOR, "b": {"dtype": "torch.float32", "shape": [3], "bits": "c" * 64}}
-INTEGER = {"conv (convolution)": {"macs": 12, "acs": 3.0}}
-
-
-@pytest.mark.parametrize(
-    ("kind", "items", "reason"),
-    [
-        ("step", SECOND, "step 2: loss 2.0 in base, 2.0000000000000004 here"),
-        ("step", {"1": {"loss": 2.25}}, "step 2 only in base"),
-        ("tensor", ONE_TENSOR, "1 of 2 tensors, first b only in base"),
-        ("tensor", OTHER_BITS, "1 of 2 tensors, first b: other bits"),
-        ("layer", INTEGER, "1 of 1 layers, first conv (convolution): macs 12.0 in base, 12 here"),
-        ("setting", {"lr": {"value": -0.0}}, "setting lr 0.001 in base, -0.0 here"),
-        ("kernels", {"loaded": {"number": 0}}, "kernels loaded: number 3 in base, 0 here"),
-        ("tensor", {}, "no tensor here"),
-        ("figure", {"sops": {"value": 1.0}}, "no macs here"),
-    ],
-)
-def test_one_field_that_differs_is_named(kind, items, reason):
-    verdict = compare(found(), found(**{kind: items}))
-    assert verdict.word == "different" and reason in verdict.reason
-
-
-def test_new_figures_are_told_and_no_difference_and_failures_are_never_the_same():
-    more = found()
-    more["facts"]["figure"]["train_top1"] = {"value": 50.0}
-    more["facts"]["epoch"]["1"]["train_top1"] = 50.0
-    verdict = compare(found(), more)
-    assert (verdict.word, verdict.reason) == ("same", "")
-    assert verdict.news == {"figure train_top1 only here", "epoch train_top1 only here"}
-    failed = {**found(), "status": 2, "said": "error: unknown node 'lif'", "facts": {}}
-    assert compare(failed, failed).word == "failed" and "unknown node" in compare(failed, failed).reason
-    assert compare(found(), failed).word == "failed"
-    empty = {**found(), "facts": {}}
-    assert compare(empty, empty).word == "different"
-
-
-def test_weights_have_plain_names_wherever_a_checkpoint_keeps_them():
-    import torch
-
-    weight = torch.tensor([1.0, -0.0])
-    nested = tree.tensors_of({"epoch": 1, "model": {"blocks.0.weight": weight}, "ema": None, "losses": [1.0]})
-    assert nested == tree.tensors_of({"blocks.0.weight": weight, "epoch": 1})
-    assert nested != tree.tensors_of({"blocks.0.weight": torch.tensor([1.0, 0.0])})
-    assert nested != tree.tensors_of({"blocks.0.weight": weight.view(1, 2)})
-    assert list(tree.tensors_of({"optimizer": {"state": {3: {"exp_avg": weight}}}})) == ["optimizer.state.3.exp_avg"]
