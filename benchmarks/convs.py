@@ -1,14 +1,14 @@
-"""Convolutions over spikes: by additions (st_utils.kernels.spike_conv.op) against torch's dense products, on the CPU.
+"""Convolutions over spikes: by additions (st_utils/kernels/spike_conv) against torch's dense products, on the CPU.
 
     python -m benchmarks.convs [--rounds 9] [--threads 2] [--out FILE.json]
 
-The layers of Spikformer-4-384 at 32 x 32 with T = 4 and 16 images, over the part of their input that is not zero:
-forward, and the gradient of the weight. Where the curves cross 1, dense products take over: `DENSEST` in
-sparse_conv.py says at which density, for all machines alike. Before anything is measured both are compared. A plot
-goes beside the JSON, as .png.
+Forward and the gradient of the weight, for the layers of Spikformer-4-384 at 32 x 32 with T = 4 and 16 images, over
+the part of their input that is not zero. Where the curves cross 1, dense products take over: `DENSEST` in
+st_utils/kernels/spike_conv/op.py is that density, one for all machines. Both ways are compared before anything is
+measured. A plot is saved beside the JSON, as .png.
 
-And strided 1 x 1 convolutions, forward and backward over spikes of which a fifth are there: torch's own kernel, whose
-backward pass writes past its memory for some numbers of channels (not for these), against our Conv2d, which takes every
+Then strided 1 x 1 convolutions, forward and backward, over an input with a fifth of spikes: torch's kernel, whose
+backward pass writes out of bounds for some numbers of channels (not for these), against our Conv2d, which takes every
 s-th row and column first.
 """
 
@@ -26,6 +26,7 @@ from benchmarks.result import publish
 from benchmarks.timing import alternate
 from st_utils.kernels.common.allocator import keep_freed_memory
 from st_utils.kernels.spike_conv import op as sparse_conv
+from st_utils.kernels.spike_conv.conv2d import Conv2d
 from st_utils.training.run_folder import environment
 
 DENSITIES = (0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -44,18 +45,18 @@ LAYERS = (
 STRIDED = (((64, 64, 32, 32), 128), ((64, 256, 8, 8), 512), ((64, 192, 16, 16), 384), ((64, 16, 64, 64), 32))
 
 
-def told(densest: float, function: Callable, *args: object) -> Callable[[], Tensor]:
-    """The call, with dense products above this density alone."""
+def with_densest(densest: float, function: Callable, *args: object) -> Callable[[], Tensor]:
+    """The call, with dense products only above this density: 1 is always additions, -1 always dense."""
 
     def call() -> Tensor:
-        sparse_conv.DENSEST = densest, densest
+        sparse_conv.DENSEST = sparse_conv.Densities(forward=densest, weight=densest)
         return function(*args)
 
     return call
 
 
 def layer_at(shape: tuple[int, ...], out: int, kernel: int, density: float, rounds: int) -> dict:
-    """Seconds of both, and how many times faster additions are."""
+    """Seconds of dense products and of additions, and their ratio."""
     x = (torch.rand(shape) < density).float().contiguous(memory_format=torch.channels_last)
     weight = torch.randn(out, shape[1], kernel, kernel)
     grad = torch.randn(shape[0], out, *shape[2:]).contiguous(memory_format=torch.channels_last)
@@ -63,7 +64,7 @@ def layer_at(shape: tuple[int, ...], out: int, kernel: int, density: float, roun
     calls["weight"] = sparse_conv.weight_gradient, grad, x, weight
     row = {"input": list(shape), "out": out, "kernel": kernel, "density": density}
     for what, call in calls.items():
-        works = {"dense": told(-1.0, *call), "additions": told(1.0, *call)}
+        works = {"dense": with_densest(-1.0, *call), "additions": with_densest(1.0, *call)}
         results = [work() for work in works.values()]
         if not torch.allclose(*results, rtol=1e-3, atol=1e-4 * results[0].abs().max().item()):
             raise SystemExit(f"{what} of {row} differs from torch's: nothing is measured")
@@ -76,7 +77,7 @@ def layer_at(shape: tuple[int, ...], out: int, kernel: int, density: float, roun
 def strided_at(shape: tuple[int, ...], out: int, rounds: int) -> dict:
     """Seconds of a step of a 1 x 1 convolution with stride 2, by torch's kernel and by ours."""
     x = (torch.rand(shape) < 0.2).float().contiguous(memory_format=torch.channels_last).requires_grad_()
-    ours = sparse_conv.Conv2d(shape[1], out, 1, 2, bias=False)
+    ours = Conv2d(shape[1], out, 1, 2, bias=False)
     theirs = nn.Conv2d(shape[1], out, 1, 2, bias=False)
     theirs.load_state_dict(ours.state_dict())
     grad = torch.randn_like(theirs(x))
@@ -93,7 +94,7 @@ def strided_at(shape: tuple[int, ...], out: int, rounds: int) -> dict:
 
 
 def plot(result: dict, path: Path) -> None:
-    """Times faster over density, a line a layer."""
+    """Times faster over density, one line per layer."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -91,12 +91,12 @@ def row(spec: str, model: nn.Module, x: Tensor) -> dict:
     """All columns for one model and batch."""
     ours = counted(model, x)
     with (
-        mock.patch.object(sparse_conv, "_available", return_value=False),
+        mock.patch.object(sparse_conv, "available", return_value=False),
         mock.patch.object(op, "_available", return_value=False),
     ):
-        op._check.cache_clear()
+        op.has_kernel.cache_clear()
         off = counted(model, x)
-    op._check.cache_clear()
+    op.has_kernel.cache_clear()
     theirs, flops = SynOpCounter(), FlopCounterMode(display=False)
     with DispatchCounterMode([theirs]):
         model(x)

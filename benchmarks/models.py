@@ -48,7 +48,7 @@ from benchmarks.result import publish
 from benchmarks.timing import seconds
 from st_utils.kernels.common.allocator import keep_freed_memory
 from st_utils.kernels.spike_bits.saved_tensors import packed_spikes
-from st_utils.kernels.spike_conv.op import Conv2d
+from st_utils.kernels.spike_conv.conv2d import Conv2d
 from st_utils.training.run_folder import environment
 from st_utils.training.trainer import compiled
 

@@ -5,13 +5,13 @@
 LIF with tau 2, hard reset and a sigmoid surrogate on float32 `[T, 64, N]`, from this zoo, BrainCog (LIFNode,
 layer by layer), SpikingJelly 2.0 (multi-step; eager, torch.compile, and on CUDA its Triton kernels) and snnTorch
 (Leaky, whose input is not decayed: h = v / 2 + x), all from PyPI, in one process. A round measures each in turn;
-medians over the rounds are reported. Before anything is measured, everybody's spikes and gradients are compared
-with the plain torch definition of the same equation: where they differ, nothing is reported.
+medians over the rounds are reported. Before anything is measured, the spikes and gradients of each are compared with
+the plain torch definition of the same equation: where they differ, nothing is reported.
 
-The limit is the bytes that must move (forward: input and spikes; backward: input, two gradients) over the
-bandwidth of a plain copy measured in the same rounds. `peak_bytes` is the most that forward and backward allocate.
-On a CPU the allocator keeps what is freed, for all alike: outputs are fresh, their pages are not. Plots go beside
-the JSON, as .png. Parts that are measured apart, with one --out, end up in one file.
+The limit is the bytes that must move (forward: input and spikes; backward: input, two gradients) over the bandwidth
+of a plain copy measured in the same rounds. `peak_bytes` is the most that forward and backward allocate. On a CPU the
+allocator keeps freed memory, for all libraries alike: outputs are new, their pages are not. A plot is saved beside the
+JSON, as .png. Parts that are measured in several calls with one --out end up in one file.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from st_utils.kernels.common.allocator import keep_freed_memory
 from st_utils.layer.norm_then_fire import norm_then_fire
 from st_utils.training.run_folder import environment
 
-MAIN = (4, 64, 64 * 384)  # the layer that the project's targets are said for
+MAIN = (4, 64, 64 * 384)  # the layer of the project's speed targets
 GRID_STEPS = (1, 2, 4, 8, 16, 32, 64)
 GRID_POWERS = range(16, 29, 2)  # elements: 2^16 to 2^28
 NORM_SHAPES = ((4, 16, 48, 32, 32), (4, 16, 192, 16, 16), (4, 16, 384, 8, 8), (4, 16, 1536, 8, 8))  # Spikformer-4-384
 LONGEST_COMPILED = 16  # torch.compile unrolls SpikingJelly's loop: beyond, compiling takes minutes
-TENSORS = 24  # of the input's size that must be free; the hungriest contestant needs 12
-FLIPPED = 1e-4  # part of the spikes that rounding at the threshold may turn
+TENSORS = 24  # of the input's size that must fit the free memory; the contestants need up to 12
+FLIPPED = 1e-4  # part of the spikes that rounding at the threshold may change
 Run = Callable[[Tensor], Tensor]
 
 
-# -- who is measured: functions of [T, ...], each with the definition that it must equal ---------------------
+# -- the contestants: functions of [T, ...], each with the definition that it must equal ---------------------
 def braincog(steps: int) -> Run:
     from braincog.base.strategy.surrogate import SigmoidGrad
 
@@ -119,7 +119,7 @@ def contestants(steps: int, device: str, quick: bool) -> dict[str, Run]:
 
 
 class Pair(nn.Module):
-    """Batch norm and a neuron: as one, or one after the other."""
+    """Batch norm and a neuron: in one kernel, or one after the other."""
 
     def __init__(self, channels: int, node: Run, fused: bool = False):
         super().__init__()
@@ -145,7 +145,7 @@ def pairs(channels: int, steps: int, device: str, quick: bool) -> dict[str, Run]
 
 # -- right before fast --------------------------------------------------------------------------------------
 def check(name: str, run: Run, reference: Run, x: Tensor) -> None:
-    """Raises SystemExit unless spikes and gradients are the reference's, but for rounding at the threshold."""
+    """Raises SystemExit unless spikes and gradients equal the reference's up to rounding at the threshold."""
     grad = torch.randn(x.shape, device=x.device, generator=torch.Generator(x.device).manual_seed(1))
     results = []
     for each in (run, reference):
@@ -176,7 +176,7 @@ def measure(runs: dict[str, Run], x: Tensor, rounds: int, device: str) -> dict:
     for name, run in runs.items():
         works[f"{name}/forward"] = partial(forward, run, x)
         works[f"{name}/both"] = partial(forward_backward, run, leaf, grad)
-    for work in works.values():  # what the first call alone does, such as compiling, does not count
+    for work in works.values():  # the first call compiles: it does not count
         work()
     peaks = {name: peak_bytes(works[f"{name}/both"], device) for name in runs}
     times = alternate(works, rounds, device)
@@ -226,7 +226,7 @@ def pair_at(shape: tuple[int, ...], args: argparse.Namespace) -> dict:
 
 
 def sizes(args: argparse.Namespace) -> list[int]:
-    """The powers of two that this machine's free memory holds, up to the largest asked for."""
+    """The powers of two whose tensors fit the free memory, up to --largest."""
     pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     free = pages if args.device == "cpu" else torch.cuda.mem_get_info()[0]
     return [power for power in GRID_POWERS if power <= args.largest and 4 * TENSORS * 2**power <= free]
@@ -242,7 +242,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], object]] = {
 
 # -- the plots ------------------------------------------------------------------------------------------------
 def plot(result: dict, path: Path) -> None:
-    """Forward, forward and backward (ns an element), and peak memory: over T, over the size, of norm and node."""
+    """Forward, forward and backward (ns per element), and peak memory: over T, over the size, of norm and node."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -251,8 +251,8 @@ def plot(result: dict, path: Path) -> None:
     across = {"over_steps": "T, 2^22 elements", "over_sizes": "elements, T=4", "norm_node": "channels, norm and node"}
     there = [part for part in across if part in result]
     figure, axes = plt.subplots(3, len(there), figsize=(5 * len(there), 10), sharey="row", squeeze=False)
-    measures = {"forward_seconds": "forward, ns an element", "both_seconds": "forward and backward, ns an element"}
-    measures["peak_bytes"] = "peak memory, bytes an element"
+    measures = {"forward_seconds": "forward, ns per element", "both_seconds": "forward and backward, ns per element"}
+    measures["peak_bytes"] = "peak memory, bytes per element"
     for column, part in enumerate(there):
         for axis, (measure, label) in zip(axes[:, column], measures.items(), strict=True):
             lines(axis, result[part], part, measure)
@@ -266,7 +266,7 @@ def plot(result: dict, path: Path) -> None:
 
 
 def lines(axis, rows: list[dict], part: str, measure: str) -> None:
-    """One line a contestant, and the limit."""
+    """One line per contestant, and the limit."""
     scale = 1 if measure == "peak_bytes" else 1e9
 
     def of(row: dict) -> int:

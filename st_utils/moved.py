@@ -51,7 +51,7 @@ MOVED = {
     "st_utils.kernels.layout": "st_utils.kernels.common.layout",
     "st_utils.kernels.op": "st_utils.kernels.node.op",
     "st_utils.kernels.pack": "st_utils.kernels.spike_bits.pack",
-    "st_utils.kernels.sparse_conv": "st_utils.kernels.spike_conv.op",
+    "st_utils.kernels.sparse_conv": "st_utils.kernels.spike_conv.conv2d",
     "st_utils.kernels.triton_neuron": "st_utils.kernels.node.triton_kernels",
     "st_utils.kernels.triton_norm_node": "st_utils.kernels.norm_node.triton_kernels",
     "st_utils.metaformer": "st_utils.backbone.metaformer",
@@ -85,6 +85,7 @@ RENAMED = {
     "st_utils.data.events.splits": {"Above": "NumbersAbove", "published": "published_splits"},
     "st_utils.data.images.augment": {"erasing": "random_erasing"},
     "st_utils.data.images.folder": {"scan": "find_images"},
+    "st_utils.kernels.node.form": {"read": "from_json", "written": "to_json"},
     "st_utils.layer.fold_norms": {"fold": "fold_norm"},
     "st_utils.layer.over_time": {"distinct": "drop_repeated_steps", "remember": "update_running_statistics"},
 }

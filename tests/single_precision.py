@@ -183,10 +183,10 @@ def settings(way: Way) -> Iterator[None]:
     """The orders of summation of a way, while it runs."""
     with contextlib.ExitStack() as stack:
         if way.additions == "none":
-            stack.enter_context(mock.patch.object(sparse_conv, "_worthwhile", return_value=False))
+            stack.enter_context(mock.patch.object(sparse_conv, "worthwhile", return_value=False))
         if way.additions == "all":
             stack.enter_context(mock.patch.object(sparse_conv, "LEAST", 0))
-            stack.enter_context(mock.patch.object(sparse_conv, "DENSEST", (1.1, 1.1)))
+            stack.enter_context(mock.patch.object(sparse_conv, "DENSEST", sparse_conv.Densities(1.1, 1.1)))
         if not way.last:
             stack.enter_context(mock.patch.object(direct, "to_channels_last", _as_it_is))
         yield

@@ -28,8 +28,13 @@ def test_the_registrys_page_offers_what_the_catalogue_offers():
 
 
 def test_the_kernels_page_names_what_is_there():
-    page = text("st_utils/kernels/README.md")
-    assert "`watched` in `eager.py`" in page
+    page, folder = text("st_utils/kernels/README.md"), ROOT / "st_utils/kernels"
+    rows = re.findall(r"^\| `(\w+)/` \|(.*)$", page, re.MULTILINE)
+    there = {path.name for path in folder.iterdir() if (path / "__init__.py").is_file()}
+    assert {name for name, _ in rows} == there and len(rows) == len(there) > 0
+    files = [name for _, row in rows for name in re.findall(r"`(\w+/\w+\.\w+)`", row)]
+    assert len(files) >= 8 and all((folder / name).is_file() for name in files), files
+    assert "`watched` in `common/eager.py`" in page
     assert callable(eager.watched)
     assert "more than about a third of the input" in page
     assert abs(sparse_conv.DENSEST[0] - 1 / 3) < 0.02

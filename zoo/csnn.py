@@ -9,7 +9,7 @@ from torch import nn
 from registry import register
 from st_utils.backbone.convnet import SpikingConvNet
 from st_utils.errors import UserError
-from st_utils.kernels.spike_conv.op import Conv2d
+from st_utils.kernels.spike_conv.conv2d import Conv2d
 from st_utils.layer import OverTime
 from st_utils.node.base import build_node
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
-from st_utils.kernels.spike_conv.op import Conv2d
+from st_utils.kernels.spike_conv.conv2d import Conv2d
 from st_utils.layer import ConvNorm
 from st_utils.node.base import build_node
 from st_utils.papers import DTA_SNN

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
-from st_utils.kernels.spike_conv.op import Conv2d
+from st_utils.kernels.spike_conv.conv2d import Conv2d
 from st_utils.layer import ConvNorm, over_time
 from st_utils.layer.fold_norms import fold_norm
 from st_utils.node.base import build_node

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
-from st_utils.kernels.spike_conv.op import Conv2d
+from st_utils.kernels.spike_conv.conv2d import Conv2d
 from st_utils.layer import ConvNorm, ConvNormNode, over_time
 
 SOURCE = "Sandler et al. 2018 (MobileNetV2), arXiv:1801.04381; spiking in Meta-SpikeFormer, arXiv:2404.03663"

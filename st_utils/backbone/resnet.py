@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from registry import create, entry
 from st_utils.backbone.convnet import SpikingConvNet
 from st_utils.errors import UserError
-from st_utils.kernels.spike_conv.op import Conv2d
+from st_utils.kernels.spike_conv.conv2d import Conv2d
 from st_utils.layer import ConvNorm, ConvNormNode, NormNode, OverTime
 from st_utils.node.base import build_node
 

@@ -12,7 +12,7 @@ from registry import Spec, entry, parse, register
 from st_utils.braincog.imports import PREFIX, VERSION, import_braincog, network_places
 from st_utils.braincog.our_nodes import braincog_node
 from st_utils.errors import UserError
-from st_utils.kernels.spike_conv.op import use_conv2d
+from st_utils.kernels.spike_conv.conv2d import use_conv2d
 
 SIZES = {"SNN7_tiny": 32, "SNN5": 48, "VGG_SNN": 48, "mnist_convnet": 28}  # the only image side of those that have one
 _CONVNET = "it is the class behind mnist_convnet, cifar_convnet and dvs_convnet: choose one of these"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
-from st_utils.kernels.spike_conv.op import Conv2d
+from st_utils.kernels.spike_conv.conv2d import Conv2d
 from st_utils.layer import ConvNormNode, halve, over_time
 from st_utils.node.base import build_node
 

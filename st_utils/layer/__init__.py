@@ -11,7 +11,7 @@ Convolutions and norms see the T B images as one batch (`over_time.py`). `Conv2d
 for inputs that are mostly zeros.
 """
 
-from st_utils.kernels.spike_conv.op import Conv2d
+from st_utils.kernels.spike_conv.conv2d import Conv2d
 from st_utils.layer.block import Block, Residual, Shortcut
 from st_utils.layer.conv_norm import ConvNorm, ConvNormNode, NodeConvNorm, NormNode
 from st_utils.layer.drop_path import DropPath

@@ -16,7 +16,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from registry import Spec
-from st_utils.kernels.spike_conv.op import Conv2d
+from st_utils.kernels.spike_conv.conv2d import Conv2d
 from st_utils.layer.fold_norms import fold_norm
 from st_utils.layer.norm_then_fire import norm_then_fire
 from st_utils.layer.over_time import drop_repeated_steps, over_time

@@ -1,4 +1,10 @@
-"""Models for inference alone."""
+"""Folds batch norms into the convolutions before them, for inference.
+
+    model = nn.Sequential(ConvNorm(3, 8, kernel=3))
+    fold_norms(model)(torch.randn(4, 2, 3, 8, 8)).shape               # torch.Size([4, 2, 8, 8, 8])
+
+The copy computes as many convolutions and no norm.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +16,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def fold_norms(model: nn.Module) -> nn.Module:
-    """A copy of the model in eval mode, its batch norms folded into the convolutions before them.
+    """A copy of the model in eval mode, with its batch norms folded into the convolutions before them.
 
-    It gives the model's outputs within rounding, and has no parameter to train. A module folds its norms by a method
-    `fold_norms()`, as the layers of st_utils do; norms of modules that have none stay.
+    Its outputs are the model's within rounding; it has no parameter to train. A module folds its own norms in a method
+    `fold_norms()`, as the layers of st_utils do; the norms of modules without that method stay.
     """
     folded = copy.deepcopy(model).eval().requires_grad_(False)
     for module in list(folded.modules()):
@@ -24,10 +30,10 @@ def fold_norms(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def fold_norm(conv: nn.Conv2d, norm: nn.Module) -> nn.Module:
-    """Make of conv what norm(conv(x)) is in evaluation, and return what is left of the norm: nothing, or all of it.
+    """Change conv in place to what norm(conv(x)) is in evaluation; returns what takes the norm's place, nn.Identity.
 
-    With f = weight / sqrt(var + eps): the convolution's weight becomes f times what it was, its bias b becomes
-    f (b - mean) + bias. A norm that takes the batch's own statistics in evaluation is left.
+    With f = weight / sqrt(var + eps) of the norm, conv's weight is multiplied by f, and its bias b becomes
+    f (b - mean) + bias. A norm that has no running statistics can't be folded, and is returned itself.
     """
     if not isinstance(norm, _BatchNorm) or norm.running_mean is None:
         return norm

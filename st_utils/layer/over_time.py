@@ -1,4 +1,10 @@
-"""Layers without time applied to `[T, B, ...]`, and what is spared where all steps are alike."""
+"""Applies layers that know no time to `[T, B, ...]`.
+
+    over_time(nn.Conv2d(3, 8, 3), torch.randn(4, 2, 3, 8, 8)).shape                     # torch.Size([4, 2, 8, 6, 6])
+    drop_repeated_steps(torch.randn(2, 3, 8, 8).expand(4, 2, 3, 8, 8)).shape            # torch.Size([1, 2, 3, 8, 8])
+
+A static image is expanded over T without copying (stride 0): convolution and batch norm then compute one step once.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +16,23 @@ from torch import Tensor, nn
 
 
 class OverTime(nn.Sequential):
-    """Layers for `[N, C, H, W]` applied to `[T, B, C, H, W]`, time and samples together as their batch."""
+    """nn.Sequential of layers for `[N, C, H, W]`, applied to `[T, B, C, H, W]` with N = T B."""
 
     def forward(self, x: Tensor) -> Tensor:
         return over_time(super().forward, x)
 
 
 def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply a layer for `[N, C, H, W]` to `[T, B, C, H, W]`, time and samples together as its batch.
+    """Apply a layer for `[N, C, H, W]` to `[T, B, C, H, W]` with N = T B.
 
-    Where all steps are one in memory, as the encoder leaves a static image, a convolution or batch norm computes
-    once, and its result's steps are one in memory as well.
+    Where all time steps are one in memory (`drop_repeated_steps`), a convolution or batch norm computes that step once,
+    and all steps of its result are one in memory as well.
     """
     steps, batch = x.shape[:2]
     if isinstance(layer, nn.Identity):
         return x
     if len(drop_repeated_steps(x)) == steps:
-        return layer(x.flatten(0, 1)).unflatten(0, (steps, batch))
+        return layer(x.flatten(0, 1)).unflatten(0, (steps, batch))  # [T, B, ...] -> [T B, ...] -> [T, B, ...]
     if isinstance(layer, nn.Conv2d):
         y = layer(x[0])
     elif type(layer) is nn.BatchNorm2d and layer.momentum is not None and x[0, :, 0].numel() > 1:
@@ -37,14 +43,18 @@ def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def drop_repeated_steps(x: Tensor) -> Tensor:
-    """x `[T, ...]`, or its first step alone, `[1, ...]`, where all steps are one in memory."""
+    """x `[T, ...]`, or `[1, ...]` where all time steps are one in memory.
+
+    A static image is expanded over T without copying: the stride of T is 0, and whatever is computed of one step holds
+    for all.
+    """
     return x[:1] if x.stride(0) == 0 else x
 
 
 def _norm_once(norm: nn.BatchNorm2d, x: Tensor, steps: int) -> Tensor:
-    """Batch norm of one of `steps` equal steps, `[B, C, H, W]`: mean and variance are those of all.
+    """Batch norm of x `[B, C, H, W]`, one of `steps` equal steps, whose mean and variance are those of all steps.
 
-    But the running variance is unbiased, v count / (count - 1), so it takes the count of all steps.
+    The running variance is the unbiased one, v N / (N - 1), with the N of all steps: torch would take that of one.
     """
     if not norm.training or norm.running_mean is None:
         return norm(x)
@@ -55,10 +65,11 @@ def _norm_once(norm: nn.BatchNorm2d, x: Tensor, steps: int) -> Tensor:
 
 @torch.no_grad()
 def update_running_statistics(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: int) -> None:
-    """The running statistics after a batch of mean and variance over `count` numbers; the variance kept is unbiased.
+    """Update the norm's running statistics by a batch's mean and population variance `[C]` over `count` numbers.
 
-    By `.data`, which autograd takes for no change: torch's own batch norm saves the running statistics for a backward
-    pass that does not use them, and updates them unseen too. A norm may then be called twice before that pass.
+    The running variance becomes that of the unbiased variance, var count / (count - 1), as in torch. `.data` hides the
+    change from autograd, as torch's own batch norm does: it saves the running statistics for a backward pass that does
+    not use them, and a second call of the norm before that pass would raise an error.
     """
     norm.num_batches_tracked.data.add_(1)
     norm.running_mean.data.lerp_(mean, norm.momentum)

@@ -1,4 +1,9 @@
-"""CLIF: a leaky integrate-and-fire neuron with a second memory that no surrogate stands in front of."""
+"""CLIF: a leaky integrate-and-fire neuron with a second state, whose gradient passes no surrogate.
+
+    create("node", "clif(tau=2.0)")(torch.randn(4, 2, 8)).shape      # spikes [T, B, D]: torch.Size([4, 2, 8])
+
+It runs in plain torch.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,13 @@ from torch import Tensor
 
 from registry import register
 from st_utils.errors import UserError
+from st_utils.kernels.node.definition import Step
 from st_utils.node.base import IntegrateAndFire
 
 
 @register.node("clif", source="Huang et al. 2024, arXiv:2402.04663; HuuYuLong/Complementary-LIF")
 class CLIF(IntegrateAndFire):
-    """Complementary LIF: a memory m of recent spikes deepens the reset, and carries gradients far back in time.
+    """Complementary LIF: a memory m of recent spikes deepens the reset and carries gradients far back in time.
 
         h = v - (v - v_reset) / tau + x             (x / tau with decay_input)
         s = step(h - threshold)
@@ -24,10 +30,10 @@ class CLIF(IntegrateAndFire):
     Args:
         tau: membrane time constant in steps, at least 1.
         threshold: membrane potential that fires.
-        v_reset: potential after a spike, before m is subtracted, and at rest; none subtracts the threshold.
+        v_reset: potential after a spike, before m is subtracted, and at rest; None subtracts the threshold.
         decay_input: divide the input by tau.
-        detach_reset: no gradient through the s of the reset; m always carries its own.
-        surrogate: what stands in for the step's derivative.
+        detach_reset: no gradient flows through the s of the reset; m always carries its own.
+        surrogate: stands in for the derivative of the step.
 
     The defaults are the paper's.
     """
@@ -50,7 +56,7 @@ class CLIF(IntegrateAndFire):
         above_rest = v - (self.v_reset or 0.0)
         return v + ((x - above_rest) / self.tau if self.decay_input else x - above_rest / self.tau)
 
-    def run(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def run(self, x: Tensor) -> Iterator[Step]:
         v: Tensor | float = self.v_reset or 0.0
         m: Tensor | float = 0.0
         for current in x:
@@ -59,4 +65,4 @@ class CLIF(IntegrateAndFire):
             m = m * torch.sigmoid(h / self.tau) + s
             leaving = s.detach() if self.detach_reset else s
             v = self.reset(h, leaving) - leaving * torch.sigmoid(m)
-            yield s, h, v
+            yield Step(s, h, v)

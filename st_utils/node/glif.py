@@ -1,4 +1,9 @@
-"""GLIF: a neuron that learns, channel by channel, how it leaks, integrates and resets."""
+"""GLIF: a neuron that learns, channel by channel, how it leaks, integrates and resets.
+
+    create("node", "glif", step=4, channel=8)(torch.randn(4, 2, 8, 5, 5)).shape      # spikes [T, B, C, H, W]
+
+It runs in plain torch.
+"""
 
 from __future__ import annotations
 
@@ -16,29 +21,29 @@ from st_utils.node.base import Node, check_steps
 class GLIF(Node):
     """Gated LIF: gates alpha, beta, gamma in [0, 1] mix two forms each of the leak, the input and the reset.
 
-        u = (1 - alpha (1 - tau)) u (1 - gamma s) - (1 - alpha) leak
-            + (1 - beta (1 - conduct)) x - (1 - gamma) reset s          (s: the spike of the step before)
-        s = step(u - threshold)
+        u_t = (1 - alpha (1 - tau)) u_{t-1} (1 - gamma s_{t-1}) - (1 - alpha) leak
+              + (1 - beta (1 - conduct)) x_t - (1 - gamma) reset s_{t-1}
+        s_t = step(u_t - threshold)
 
-    So alpha = 1 is an exponential leak and 0 a linear one, beta = 1 scales the input by conduct, gamma = 1
-    resets to 0 and gamma = 0 subtracts. Each symbol is the sigmoid of a parameter; the parameters have the
-    authors' names (alpha, beta, gamma, tau, Vth, leak, conduct, reVth) and shapes.
+    alpha = 1 is an exponential leak, 0 a linear one; beta = 1 scales the input by conduct, 0 leaves it; gamma = 1
+    resets to 0, 0 subtracts. Each symbol is the sigmoid of a parameter; the parameters have the authors' names
+    (alpha, beta, gamma, tau, Vth, leak, conduct, reVth) and shapes.
 
     Args:
         step: T, the number of time steps; an input of any other raises UserError.
-        channel: one value a channel, on axis 2 of [T, B, channel, ...]; none has one a layer.
-        per_step: one value a step for tau, leak, threshold and reset too, as conduct always has.
-        gates: alpha, beta and gamma at the start. The paper's are these; the benchmark's, and those of the
-            authors' layer-wise class, are (0.45, 0.35, 0.45): a sign in front of the logarithm differs.
-        learn_gates: false fixes each gate at 1 where it is above 0.5, else at 0 (the benchmark's default); the
-            gates are then no trainable parameters, and what they close has gradient 0.
-        decay: tau at the start, the share of the potential that the exponential leak leaves.
-        threshold: at the start, of the firing and of the subtracting reset.
-        leak: at the start, what the linear leak takes in a step; none is threshold / (2 step).
-        conduct: at the start.
-        surrogate: what stands in for the step's derivative.
+        channel: one value per channel, on axis 2 of `[T, B, channel, ...]`; None has one per layer.
+        per_step: one value per time step for tau, leak, threshold and reset too, as conduct always has.
+        gates: initial alpha, beta and gamma, by default the paper's. The STEP benchmark and the authors' layer-wise
+            class have (0.45, 0.35, 0.45), from the other sign of the logarithm.
+        learn_gates: False fixes each gate at 1 where it is above 0.5, else at 0 (the benchmark's default); then the
+            gates are not trained, and the parameters behind a closed gate get gradient 0.
+        decay: initial tau, the part of the potential that the exponential leak leaves.
+        threshold: initial threshold, and initial reset, the amount that the soft reset subtracts.
+        leak: initial leak, which the linear leak subtracts per step; None is threshold / (2 step).
+        conduct: initial conduct.
+        surrogate: stands in for the derivative of the step.
 
-    Values at the start must be between 0 and 1, exclusive. The reset carries its gradient.
+    Initial values must lie between 0 and 1, exclusive. The reset carries its gradient.
     """
 
     def __init__(
@@ -60,19 +65,19 @@ class GLIF(Node):
         self.step, self.channel, self.per_step, self.learn_gates = step, channel, per_step, learn_gates
         self.surrogate = create("surrogate", surrogate)
         leak = threshold / (2 * step) if leak is None else leak
-        wide = () if channel is None else (channel,)
-        long = (step, *wide)
+        per_channel = () if channel is None else (channel,)
+        over_steps = (step, *per_channel)
         for name, start in zip(("alpha", "beta", "gamma"), gates, strict=True):
-            setattr(self, name, nn.Parameter(_logit("gates", start, wide), requires_grad=learn_gates))
-        usual = long if per_step else wide
-        self.tau = nn.Parameter(_logit("decay", decay, usual))
-        self.Vth = nn.Parameter(_logit("threshold", threshold, usual))
-        self.leak = nn.Parameter(_logit("leak", leak, usual))
-        self.conduct = nn.Parameter(_logit("conduct", conduct, long))
-        self.reVth = nn.Parameter(_logit("threshold", threshold, usual))
+            setattr(self, name, nn.Parameter(_logit("gates", start, per_channel), requires_grad=learn_gates))
+        shape = over_steps if per_step else per_channel
+        self.tau = nn.Parameter(_logit("decay", decay, shape))
+        self.Vth = nn.Parameter(_logit("threshold", threshold, shape))
+        self.leak = nn.Parameter(_logit("leak", leak, shape))
+        self.conduct = nn.Parameter(_logit("conduct", conduct, over_steps))
+        self.reVth = nn.Parameter(_logit("threshold", threshold, shape))
 
     def no_weight_decay(self) -> set[str]:
-        """Every parameter, with a value a step and channel too: decay would draw each towards a sigmoid of 0.5."""
+        """All parameters: decay would draw each one to 0, its sigmoid to 0.5."""
         return {"alpha", "beta", "gamma", "tau", "Vth", "leak", "conduct", "reVth"}
 
     def fire(self, x: Tensor) -> Tensor:
@@ -98,7 +103,7 @@ class GLIF(Node):
         return torch.sigmoid(parameter) if self.learn_gates else (parameter > 0).to(parameter.dtype)
 
     def over_time(self, value: Tensor, x: Tensor) -> Tensor:
-        """`[T, ...]`, each step's part broadcasting over `[B, channel, ...]`."""
+        """The value `[T, ...]`, shaped so that each step's part broadcasts over `[B, channel, ...]`."""
         per_layer = 0 if self.channel is None else 1
         if value.dim() == per_layer:
             value = value.expand(self.step, *value.shape)

@@ -1,4 +1,9 @@
-"""The integer-firing neuron of E-SpikeFormer: 0 to D spikes at once, standing for the spikes of D steps."""
+"""The integer-firing neuron of E-SpikeFormer: 0 to D spikes at once, which stand for the spikes of D time steps.
+
+    create("node", "ilif(max_spikes=4)")(torch.tensor([[0.2, 1.7, 9.0]]))            # 0, 2 / 4, 4 / 4
+
+It runs in plain torch.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +21,18 @@ SOURCE = "Yao et al. 2025 (E-SpikeFormer), arXiv:2411.16061; with decay I-LIF, L
 
 @register.node("ilif", aliases=("multispike",), source=SOURCE + "; BICLab/Spike-Driven-Transformer-V3")
 class ILIF(Node):
-    """Integer firing: s = round(clamp(u, 0, D)), given on as s / D; the derivative is 1 / D where 0 <= u <= D.
+    """Integer firing: s = round(clamp(u, 0, D)), output s / D; the derivative is 1 / D where 0 <= u <= D.
 
-    In training the integers stand for the spike counts of D binary steps, into which inference unfolds them. In
-    E-SpikeFormer's code every step is for itself, u = x; with `decay` it is I-LIF, u = x + decay (u - s) with u and
-    s of the step before, and no gradient through its reset.
+    In training an integer stands for the spike count of D binary steps, into which inference unfolds it. In
+    E-SpikeFormer's code the time steps are independent, u_t = x_t; with `decay` it is I-LIF, u_t = x_t + decay
+    (u_{t-1} - s_{t-1}), without gradient through s_{t-1}.
 
     Args:
-        max_spikes: D, the most spikes in a step.
-        normalize: give on s / D; false gives on s, as the authors do before the head.
-        decay: what of the membrane potential above the fired spikes a step keeps: 0 in E-SpikeFormer, 0.25 in
-            SpikeYOLO.
-        rounding: of n + 1/2: to the even neighbour (the authors' Base code) or up (their Large code).
-        strict_window: no gradient at u = 0 and u = D themselves (the authors' Large code).
+        max_spikes: D, the most spikes per time step.
+        normalize: output s / D; False outputs s, as the authors do before the head.
+        decay: the part of u_{t-1} - s_{t-1} that is kept: 0 in E-SpikeFormer, 0.25 in SpikeYOLO.
+        rounding: of n + 1/2, to the even neighbour (the authors' Base code) or up (their Large code).
+        strict_window: no gradient at u = 0 and u = D (the authors' Large code).
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class ILIF(Node):
         return spikes / self.max_spikes if self.normalize else spikes
 
     def integrate(self, x: Tensor) -> Tensor:
-        """Spike counts where the membrane potential carries over from step to step."""
+        """Spike counts `[T, ...]` where the membrane potential is kept from step to step."""
         rest: Tensor | float = 0.0
         spikes = []
         for current in x:

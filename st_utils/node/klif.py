@@ -1,4 +1,9 @@
-"""KLIF: a leaky integrate-and-fire neuron that learns how steep its membrane potential rises."""
+"""KLIF: a leaky integrate-and-fire neuron that learns the scale of its membrane potential.
+
+    create("node", "klif(tau=2.0)")(torch.randn(4, 2, 8)).shape      # spikes [T, B, D]: torch.Size([4, 2, 8])
+
+It runs in plain torch.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +19,19 @@ from st_utils.node.base import IntegrateAndFire
 class KLIF(IntegrateAndFire):
     """LIF that fires on a scaled, rectified membrane potential: h = relu(k (v + (x - v) / tau)), k learned.
 
-    The potential that is reset and kept is the scaled one, as in SpikingJelly and the STEP benchmark; with
-    `scale_reset` it is divided by k again.
+    The reset takes the scaled potential, as in SpikingJelly and the STEP benchmark; with `scale_reset` it is divided by
+    k first.
 
     Args:
         tau: membrane time constant in steps, at least 1.
-        threshold: of h, the scaled potential.
-        v_reset: potential after a spike and at rest; none subtracts the threshold instead.
+        threshold: the h, scaled, that fires.
+        v_reset: potential after a spike and at rest; None subtracts the threshold instead.
         decay_input: divide the input by tau as well.
-        detach_reset: no gradient through the reset.
-        scale_reset: divide the potential by k after the reset.
-        surrogate: what stands in for the step's derivative.
+        detach_reset: no gradient flows through the reset.
+        scale_reset: divide h by k in the reset.
+        surrogate: stands in for the derivative of the step.
 
-    `k` is one number a layer, 1 at the start.
+    `k` is one number per layer, 1 at the start.
     """
 
     def __init__(

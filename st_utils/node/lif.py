@@ -1,4 +1,10 @@
-"""The integrate-and-fire neurons: `if`, `lif`, `plif`."""
+"""The integrate-and-fire neurons that have kernels: `if`, `lif`, `plif`.
+
+    create("node", "lif(tau=2.0)")(torch.randn(4, 2, 8)).shape       # spikes [T, B, D]: torch.Size([4, 2, 8])
+    create("node", "plif").decay()                                   # 1 / tau, learned: tensor(0.5000, ...)
+
+Their equations stand in `st_utils/kernels/node/definition.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,7 @@ from torch import Tensor, nn
 
 from registry import register
 from st_utils.errors import UserError
+from st_utils.kernels.node.definition import charge
 from st_utils.node.base import Backend, IntegrateAndFire
 
 
@@ -30,11 +37,11 @@ class IF(IntegrateAndFire):
         super().__init__(threshold, v_reset, detach_reset, surrogate, backend, detach_membrane)
 
     def charge(self, v: Tensor | float, x: Tensor) -> Tensor:
-        return v + x
+        return charge("if", v, x, self.decay(), self.v_reset or 0.0)
 
 
 class _Leaky(IntegrateAndFire):
-    """h = v + (x - (v - v_reset)) decay, or, with plain input, h = v - (v - v_reset) decay + x."""
+    """h = v + (x - (v - v_reset)) decay; with decay_input=false, h = v - (v - v_reset) decay + x."""
 
     def __init__(
         self,
@@ -52,23 +59,16 @@ class _Leaky(IntegrateAndFire):
         self.start(tau)
 
     def start(self, tau: float) -> None:
-        """Keep tau, in whatever form `decay` wants."""
+        """Check tau, and keep it as `decay` needs it."""
         raise NotImplementedError
 
     @property
     def charge_form(self) -> str:
-        """Which of the two."""
+        """`decay` scales the input by 1 / tau, `plain` does not."""
         return "decay" if self.decay_input else "plain"
 
     def charge(self, v: Tensor | float, x: Tensor) -> Tensor:
-        decay = self.decay()
-        if isinstance(decay, Tensor):
-            decay = decay.to(x.dtype)
-        rest = self.v_reset or 0.0
-        above_rest = v - rest if rest else v
-        if self.decay_input:
-            return v + (x - above_rest) * decay
-        return v - above_rest * decay + x
+        return charge("decay" if self.decay_input else "plain", v, x, self.decay(), self.v_reset or 0.0)
 
 
 @register.node("lif", source="SpikingJelly's and BrainCog's LIFNode; Fang et al. 2023, arXiv:2310.16620")
@@ -78,12 +78,12 @@ class LIF(_Leaky):
     Args:
         tau: membrane time constant in steps, at least 1.
         threshold: membrane potential that fires.
-        v_reset: potential after a spike and at rest; none subtracts the threshold instead.
+        v_reset: potential after a spike and at rest; None subtracts the threshold instead.
         decay_input: divide the input by tau as well.
-        detach_reset: no gradient through the reset.
-        surrogate: what stands in for the step's derivative.
-        backend: auto picks the fastest that computes the same.
-        detach_membrane: no gradient from a step to the one before (BrainCog's mem_detach).
+        detach_reset: no gradient flows through the reset.
+        surrogate: stands in for the derivative of the step.
+        backend: auto picks the device's kernel, with the spikes of backend=torch, the definition.
+        detach_membrane: no gradient flows from a step to the one before (BrainCog's mem_detach).
 
     The defaults are those of Spikformer, SDT and QKFormer.
     """
@@ -99,7 +99,7 @@ class LIF(_Leaky):
 
 @register.node("plif", source="Fang et al. 2021 (PLIF), arXiv:2007.05785")
 class PLIF(_Leaky):
-    """LIF whose time constant is learned, one a layer: 1 / tau = sigmoid(w); `tau` is where it starts."""
+    """LIF with a learned time constant, one per layer: 1 / tau = sigmoid(w); `tau` is its initial value."""
 
     def start(self, tau: float) -> None:
         if not tau > 1:

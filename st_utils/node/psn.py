@@ -1,4 +1,10 @@
-"""The parallel spiking neurons: every time step at once, by one matrix over time, with no reset."""
+"""The parallel spiking neurons: all time steps at once, by one matrix over time, with no reset.
+
+    create("node", "psn", step=4)(torch.randn(4, 2, 8)).shape        # spikes [T, B, D]: torch.Size([4, 2, 8])
+    create("node", "sliding_psn(order=3)")(torch.randn(9, 2, 8))     # any T
+
+They run in plain torch.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +30,7 @@ class _Parallel(Node):
         self.surrogate = create("surrogate", surrogate)
 
     def mixing(self, x: Tensor) -> Tensor:
-        """W: row t has the weights that step t gives to every step of the input."""
+        """W `[T, T]`: row t has the weights of all time steps of x in h_t."""
         raise NotImplementedError
 
     def no_weight_decay(self) -> set[str]:
@@ -46,8 +52,8 @@ class PSN(_Parallel):
 
     Args:
         step: T, the number of time steps; an input of any other raises UserError.
-        threshold: -b at the start.
-        surrogate: what stands in for the step's derivative.
+        threshold: initial -b.
+        surrogate: stands in for the derivative of the step.
     """
 
     name = "psn"
@@ -68,15 +74,15 @@ class PSN(_Parallel):
 
 @register.node("masked_psn", source=SOURCE + "; SpikingJelly")
 class MaskedPSN(PSN):
-    """PSN in which step t sees the last `order` steps alone: s = step((W M) x + b), M 1 where t - order < j <= t.
+    """PSN in which step t sees only the last `order` steps: s = step((W M) x + b), M[t, j] = 1 for t - order < j <= t.
 
     Args:
         step: T, the number of time steps; an input of any other raises UserError.
-        order: how many steps back from and with its own a step sees.
-        masking: how far M is applied, W (masking M + 1 - masking). The authors raise it from 0 to 1 while they
-            train (SpikingJelly starts at 0); here it is 1, causal, until something sets the attribute.
-        threshold: -b at the start.
-        surrogate: what stands in for the step's derivative.
+        order: how many steps a step sees, its own included.
+        masking: lambda of W (lambda M + 1 - lambda). The authors raise it from 0 to 1 during training (SpikingJelly
+            starts at 0); here it is 1, causal, until something sets the attribute.
+        threshold: initial -b.
+        surrogate: stands in for the derivative of the step.
     """
 
     name = "masked_psn"
@@ -102,12 +108,12 @@ class SlidingPSN(_Parallel):
     """PSN with one filter for all steps, for any T: s[t] = step(sum over lags l < order of w_l x[t - l] + b).
 
     Args:
-        order: the filter's length in steps; the input before the first step counts as 0.
-        threshold: -b at the start.
-        exp_init: weights 1, 1/2, 1/4, ... back in time at the start; false draws them as `psn` does.
-        surrogate: what stands in for the step's derivative.
+        order: length of the filter in time steps; x is 0 before the first step.
+        threshold: initial -b.
+        exp_init: initial weights 1, 1/2, 1/4, ... back in time; False draws them as `psn` does.
+        surrogate: stands in for the derivative of the step.
 
-    `weight` [order] has the present step's weight last, as in SpikingJelly.
+    `weight` `[order]` ends with the weight of the present step, as in SpikingJelly.
     """
 
     def __init__(self, order: int = 2, threshold: float = 1.0, exp_init: bool = True, surrogate: str = "atan"):

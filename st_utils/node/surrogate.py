@@ -1,37 +1,44 @@
 """Surrogates: the Heaviside step forward, a smooth stand-in for its derivative backward.
 
-u is the membrane potential less the threshold. Every surrogate is one closed form of u; `strict` makes it
-fire on u > 0 instead of u >= 0 (BrainCog's atan, gate and qgate do so, SpikingJelly never does).
+    surrogate = create("surrogate", "atan(alpha=2.0)")
+    surrogate.spike(torch.tensor([-0.1, 0.0, 0.1]))      # 0, 1, 1; backward: surrogate.gradient(u)
+
+u is the membrane potential minus the threshold. A surrogate is a shape of `st_utils/kernels/node/surrogates.py`, its
+`kernel`, with two numbers a and b, its `kernel_numbers`. With `strict` it fires where u > 0 instead of u >= 0
+(BrainCog's atan, gate and qgate do so, SpikingJelly never does).
 """
 
 from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from registry import register
 from st_utils.errors import UserError
+from st_utils.kernels.node.surrogates import SHAPES, spike
 
 
 class Surrogate:
-    """Base: `spike(u)` is 0 or 1 in u's dtype, with `gradient(u)` as its derivative.
+    """Base class: `spike(u)` is 0 or 1 in u's dtype, and `gradient(u)` its derivative.
+
+    A subclass names the shape of its gradient in `kernel`; the fused kernels then run it. One that has a `gradient` of
+    its own instead runs in plain torch.
 
     Args:
-        alpha: sharpness of the stand-in, as each class's formula uses it.
-        strict: fire on u > 0 instead of u >= 0.
-
-    `kernel` is the gradient's shape, one of `st_utils.kernels.node.form.SHAPES`, and `kernel_numbers` are that shape's
-    a and b. A class that changes the arithmetic and names none runs in plain torch.
+        alpha: sharpness of the gradient, as each class's formula uses it.
+        strict: fire where u > 0 instead of u >= 0.
     """
 
     kernel: str | None = None
+    shape: str | None = None  # of `gradient`; inherited also by a class that fires differently and so has no kernel
 
     def __init_subclass__(cls, **kwargs: object) -> None:
+        """Forget the inherited `kernel` where a subclass changes the arithmetic: a kernel would ignore the change."""
         super().__init_subclass__(**kwargs)
         if {"gradient", "fires", "spike"} & vars(cls).keys() and "kernel" not in vars(cls):
             cls.kernel = None
+        cls.shape = cls.kernel or cls.shape
 
     def __init__(self, alpha: float = 1.0, strict: bool = False):
         if alpha <= 0:
@@ -44,32 +51,16 @@ class Surrogate:
 
     def gradient(self, u: Tensor) -> Tensor:
         """d spike / d u, elementwise."""
-        raise NotImplementedError
+        if self.shape is None:
+            raise NotImplementedError
+        return SHAPES[self.shape](u, *self.kernel_numbers())
 
     def fires(self, u: Tensor) -> Tensor:
         """Where a neuron spikes (bool)."""
         return u > 0 if self.strict else u >= 0
 
     def spike(self, u: Tensor) -> Tensor:
-        return _Step.apply(u, self)
-
-
-class _Step(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(u: Tensor, surrogate: Surrogate) -> Tensor:
-        return surrogate.fires(u).to(u.dtype)
-
-    @staticmethod
-    def setup_context(ctx, inputs: tuple[Tensor, Surrogate], output: Tensor) -> None:
-        u, ctx.surrogate = inputs
-        ctx.save_for_backward(u)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        (u,) = ctx.saved_tensors
-        return grad * ctx.surrogate.gradient(u), None
+        return spike(u, self)
 
 
 @register.surrogate("sigmoid", source="Zenke & Ganguli 2018, arXiv:1705.11146; as SpikingJelly and BrainCog use it")
@@ -80,10 +71,6 @@ class Sigmoid(Surrogate):
 
     def __init__(self, alpha: float = 4.0, strict: bool = False):
         super().__init__(alpha, strict)
-
-    def gradient(self, u: Tensor) -> Tensor:
-        s = torch.sigmoid(self.alpha * u)
-        return self.alpha * s * (1 - s)
 
 
 @register.surrogate("atan", source="Fang et al. 2021, arXiv:2007.05785")
@@ -98,9 +85,6 @@ class ATan(Surrogate):
     def kernel_numbers(self) -> tuple[float, float]:
         return self.alpha / 2, math.pi / 2 * self.alpha
 
-    def gradient(self, u: Tensor) -> Tensor:
-        return self.alpha / 2 / (1 + (math.pi / 2 * self.alpha * u).square())
-
 
 @register.surrogate("qgate", aliases=("piecewise_quadratic",), source="Esser et al. 2016, arXiv:1603.08270; BrainCog")
 class QGate(Surrogate):
@@ -113,9 +97,6 @@ class QGate(Surrogate):
 
     def kernel_numbers(self) -> tuple[float, float]:
         return self.alpha, self.alpha**2
-
-    def gradient(self, u: Tensor) -> Tensor:
-        return (self.alpha - self.alpha**2 * u.abs()).clamp(min=0)
 
 
 @register.surrogate("triangle", source="Deng et al. 2022 (TET), arXiv:2202.11946; DTA-SNN")
@@ -140,9 +121,6 @@ class Gate(Surrogate):
     def kernel_numbers(self) -> tuple[float, float]:
         return 1.0, 1 / self.alpha
 
-    def gradient(self, u: Tensor) -> Tensor:
-        return (u.abs() < 1 / self.alpha).to(u.dtype)
-
 
 @register.surrogate("rectangle", aliases=("rect",), source="Wu et al. 2018 (STBP), arXiv:1706.02609")
 class Rectangle(Surrogate):
@@ -152,6 +130,3 @@ class Rectangle(Surrogate):
 
     def kernel_numbers(self) -> tuple[float, float]:
         return self.alpha, 0.5 / self.alpha
-
-    def gradient(self, u: Tensor) -> Tensor:
-        return self.alpha * (u.abs() < 0.5 / self.alpha).to(u.dtype)

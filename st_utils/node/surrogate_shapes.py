@@ -1,15 +1,17 @@
 """The other surrogates of SpikingJelly 2.0.0 and BrainCog 0.2.7.19 that are a closed form of u.
 
-Some have their packages' own argument names. Theirs that have another name or form here:
+    create("surrogate", "erf(alpha=2.0)").gradient(torch.zeros(1))       # 2 / sqrt(pi), 1.1284
+
+Arguments have the names of the package that a surrogate comes from. These have another name or form here:
 
     SpikingJelly's PiecewiseQuadratic is `qgate` (alpha 1 by default there, 2 here, as in BrainCog), its Rect is
     `rectangle`, its DeterministicPass `straight_through`.
     BrainCog's QGateGrad, GateGrad and AtanGrad are `qgate`, `gate` and `atan`, with strict=true; BackEIGateGrad
     is `rectangle(strict=true)`, STDPGrad `relu(strict=true)`, ReLUGrad `relu(alpha=2)`.
 
-Left out, for there is no step function of u alone with a derivative to stand in for it:
+These are left out, as they are no step function of u alone:
 
-    PoissonPass (SpikingJelly) fires by chance; its gradient is straight_through's.
+    PoissonPass (SpikingJelly) fires at random; its gradient is straight_through's.
     MultiLevelSpikeCount (SpikingJelly) and RoundGrad (BrainCog) fire counts: see the node `ilif`.
     EIGrad (BrainCog) fires -1, 0 or 1: see the node `braincog.BackEINode`.
     ReLUGrad and AtanGrad (BrainCog) can learn alpha; alpha is fixed here. The nodes `braincog.*` learn it.
@@ -18,9 +20,6 @@ Left out, for there is no step function of u alone with a derivative to stand in
 from __future__ import annotations
 
 import math
-
-import torch
-from torch import Tensor
 
 from registry import register
 from st_utils.errors import UserError
@@ -36,9 +35,6 @@ class PiecewiseExp(Surrogate):
     def kernel_numbers(self) -> tuple[float, float]:
         return self.alpha / 2, self.alpha
 
-    def gradient(self, u: Tensor) -> Tensor:
-        return self.alpha / 2 * torch.exp(-self.alpha * u.abs())
-
 
 @register.surrogate("soft_sign", source="SpikingJelly")
 class SoftSign(Surrogate):
@@ -52,9 +48,6 @@ class SoftSign(Surrogate):
     def kernel_numbers(self) -> tuple[float, float]:
         return self.alpha / 2, self.alpha
 
-    def gradient(self, u: Tensor) -> Tensor:
-        return self.alpha / 2 / (1 + self.alpha * u.abs()).square()
-
 
 @register.surrogate("super_spike", source="Zenke & Ganguli 2018, arXiv:1705.11146; SpikingJelly")
 class SuperSpike(Surrogate):
@@ -65,9 +58,6 @@ class SuperSpike(Surrogate):
     def kernel_numbers(self) -> tuple[float, float]:
         return self.alpha, 1.0
 
-    def gradient(self, u: Tensor) -> Tensor:
-        return self.alpha / (1 + u.abs()).square()
-
 
 @register.surrogate("nonzero_sign_log_abs", aliases=("log_abs",), source="SpikingJelly")
 class NonzeroSignLogAbs(Surrogate):
@@ -77,9 +67,6 @@ class NonzeroSignLogAbs(Surrogate):
 
     def kernel_numbers(self) -> tuple[float, float]:
         return 1.0, 1 / self.alpha
-
-    def gradient(self, u: Tensor) -> Tensor:
-        return 1 / (1 / self.alpha + u.abs())
 
 
 @register.surrogate("erf", aliases=("gaussian",), source="Esser et al. 2015; Yin et al. 2020; SpikingJelly")
@@ -93,9 +80,6 @@ class Erf(Surrogate):
 
     def kernel_numbers(self) -> tuple[float, float]:
         return self.alpha / math.sqrt(math.pi), self.alpha
-
-    def gradient(self, u: Tensor) -> Tensor:
-        return self.alpha / math.sqrt(math.pi) * torch.exp(-(self.alpha * u).square())
 
 
 @register.surrogate("piecewise_leaky_relu", source="SpikingJelly")
@@ -112,9 +96,6 @@ class PiecewiseLeakyReLU(Surrogate):
 
     def kernel_numbers(self) -> tuple[float, float]:
         return self.w, self.c
-
-    def gradient(self, u: Tensor) -> Tensor:
-        return torch.full_like(u, self.c).masked_fill(u.abs() < self.w, 0.5 / self.w)
 
 
 @register.surrogate("squarewave_fourier_series", aliases=("squarewave",), source="SpikingJelly")
@@ -135,10 +116,6 @@ class SquarewaveFourierSeries(Surrogate):
     def kernel_numbers(self) -> tuple[float, float]:
         return self.n, 2 * math.pi / self.period
 
-    def gradient(self, u: Tensor) -> Tensor:
-        turn = 2 * math.pi / self.period * u
-        return 4 / self.period * sum(torch.cos((2 * i - 1) * turn) for i in range(1, self.n))
-
 
 @register.surrogate("s2nn", source="Suetake et al. 2022 (S2NN), arXiv:2201.10879; SpikingJelly")
 class S2NN(Surrogate):
@@ -152,10 +129,6 @@ class S2NN(Surrogate):
 
     def kernel_numbers(self) -> tuple[float, float]:
         return self.alpha, self.beta
-
-    def gradient(self, u: Tensor) -> Tensor:
-        s = torch.sigmoid(self.alpha * u)
-        return torch.where(u < 0, self.alpha * s * (1 - s), self.beta / (1 + u))
 
 
 @register.surrogate("q_pseudo_spike", source="Herranz-Celotti & Rouat 2022, arXiv:2202.00282; SpikingJelly")
@@ -172,18 +145,12 @@ class QPseudoSpike(Surrogate):
     def kernel_numbers(self) -> tuple[float, float]:
         return self.alpha, 2 / (self.alpha - 1)
 
-    def gradient(self, u: Tensor) -> Tensor:
-        return (1 + 2 / (self.alpha - 1) * u.abs()).pow(-self.alpha)
-
 
 @register.surrogate("relu", aliases=("relu_like",), source="BrainCog")
 class ReLU(Surrogate):
     """alpha where u > 0, else 0."""
 
     kernel = "above"
-
-    def gradient(self, u: Tensor) -> Tensor:
-        return self.alpha * (u > 0).to(u.dtype)
 
 
 @register.surrogate("leaky_k_relu", aliases=("leaky_relu",), source="SpikingJelly")
@@ -199,9 +166,6 @@ class LeakyKReLU(Surrogate):
     def kernel_numbers(self) -> tuple[float, float]:
         return self.k, self.leak
 
-    def gradient(self, u: Tensor) -> Tensor:
-        return torch.full_like(u, self.leak).masked_fill(u >= 0, self.k)
-
 
 @register.surrogate("log_tailed_relu", source="Cai et al. 2017, arXiv:1702.00953; SpikingJelly")
 class LogTailedReLU(Surrogate):
@@ -213,9 +177,6 @@ class LogTailedReLU(Surrogate):
         super().__init__(strict=strict)
         self.alpha = alpha  # a slope, not a sharpness: 0 is one
 
-    def gradient(self, u: Tensor) -> Tensor:
-        return torch.where(u > 0, 1 / u.clamp(min=1), self.alpha)
-
 
 @register.surrogate("fake_numerical_gradient", source="SpikingJelly")
 class FakeNumericalGradient(Surrogate):
@@ -225,9 +186,6 @@ class FakeNumericalGradient(Surrogate):
 
     def __init__(self, alpha: float = 0.3, strict: bool = False):
         super().__init__(alpha, strict)
-
-    def gradient(self, u: Tensor) -> Tensor:
-        return u.abs().reciprocal().clamp(max=self.alpha)
 
 
 @register.surrogate(
@@ -243,6 +201,3 @@ class StraightThrough(Surrogate):
 
     def kernel_numbers(self) -> tuple[float, float]:
         return 1.0, 1.0
-
-    def gradient(self, u: Tensor) -> Tensor:
-        return torch.ones_like(u)

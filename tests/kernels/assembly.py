@@ -22,7 +22,8 @@ from triton.runtime.jit import create_function_from_signature
 from st_utils.kernels.common.layout import to_channels_last
 from st_utils.kernels.node import cuda
 from st_utils.kernels.node import triton_kernels as triton_neuron
-from st_utils.kernels.node.form import SHAPES, Form
+from st_utils.kernels.node.form import Form
+from st_utils.kernels.node.surrogates import SHAPES
 from st_utils.kernels.norm_node import cuda as cuda_norm_node
 from st_utils.kernels.norm_node import triton_kernels as triton_norm_node
 from st_utils.kernels.norm_node.form import Norm
@@ -59,7 +60,9 @@ def resources(kernel, wide: int) -> dict:
 
 
 def form_of(learned: bool) -> tuple[torch.Tensor | None, Form]:
-    form = Form("decay", 1.0, 0.0, "nothing" if learned else "reset", "sigmoid", 4.0, False, 1.0, 0.5)
+    detach = "nothing" if learned else "reset"
+    neuron = {"charge": "decay", "threshold": 1.0, "v_reset": 0.0, "detach": detach}
+    form = Form(**neuron, surrogate="sigmoid", alpha=4.0, beta=1.0, decay=0.5)
     return torch.tensor(0.5) if learned else None, form
 
 
@@ -75,9 +78,9 @@ def every_surrogate(u, derivatives, alpha, beta, names: tl.constexpr):
 def variant(dtype: torch.dtype, steps: int, sample: int, learned: bool, arch: int) -> list[dict]:
     x = torch.empty(steps, 2, sample, dtype=dtype, device="meta")
     decay, form = form_of(learned)
-    _, constants = cuda._settings(x, decay, form, cuda.SEGMENT, None)
+    constants = cuda.constants_of(x, decay, form, segment=cuda.SEGMENT, block=None)
     data, scalar = "*" + TYPES[dtype], "fp32"
-    numbers = {"decay": "*fp32" if learned else "fp32", "n": "i64", "T": "i32", "threshold": scalar, "reset": scalar}
+    numbers = {"decay": "*fp32" if learned else "fp32", "T": "i32", "n": "i64", "threshold": scalar, "reset": scalar}
     forward = compiled(triton_neuron.fire_forward, {"x": data, "spikes": data, **numbers}, constants, arch)
     constants |= {"DETACH": form.detach, "SURROGATE": form.surrogate, "SEGMENTED": steps > constants["STEPS"]}
     room = {"grad": data, "x": data, "grad_x": data, "grad_decay": "*fp32", "scratch": "*fp32"}
@@ -98,16 +101,16 @@ def fused_variant(
     x = torch.empty(1 if static else steps, 2, *shape, dtype=dtype, device="meta")
     x = x.transpose(2, 3).contiguous().transpose(2, 3) if last else x
     decay, form = form_of(learned)
-    cut = cuda_norm_node._Shape(x, steps, None)
+    cut = cuda_norm_node.Tiles(x, steps, None)
     data, room = "*" + TYPES[dtype], "*fp32"
     norm = dict.fromkeys(("weight", "bias", "mean", "var"), room) | {"eps": "fp32"}
-    numbers = {"decay": room if learned else "fp32", "n": "i64", "C": "i32", "T": "i32", "W": "i32"}
+    numbers = {"decay": room if learned else "fp32", "T": "i32", "C": "i32", "W": "i32", "n": "i64"}
     numbers |= {"threshold": "fp32", "reset": "fp32"}
-    constants = {**cut.settings, **cuda_norm_node._constants(decay, form)}
+    constants = {**cut.constants, **cuda.neuron_constants(decay, form)}
     arguments = {"x": data, "spikes": data, "marks": room, **norm, **numbers}
     kernels = {"forward": compiled(triton_norm_node.norm_fire_forward, arguments, {"MARK": False, **constants}, arch)}
-    arguments = {"x": data, "means": room, "squares": room, "n": "i64", "T": "i32", "W": "i32"}
-    kernels["moments"] = compiled(triton_norm_node.moments, arguments, cut.settings | {"STATIC": False}, arch)
+    arguments = {"x": data, "means": room, "squares": room, "T": "i32", "W": "i32", "n": "i64"}
+    kernels["moments"] = compiled(triton_norm_node.moments, arguments, cut.constants | {"STATIC": False}, arch)
     constants |= {"DETACH": form.detach, "SURROGATE": form.surrogate, "SEGMENTED": steps > cuda.SEGMENT}
     places = dict.fromkeys(("marks", "sums", "products", "decays", "total_dy", "total_dyz"), room)
     arguments = {"grad": data, "x": data, "grad_x": data, **places, **norm, **numbers}
@@ -116,10 +119,10 @@ def fused_variant(
         passes = {"REDUCE": reduce, "WRITE": write}
         backward = compiled(triton_norm_node.norm_fire_backward, arguments, {**passes, **constants}, arch)
         kernels["backward" + " sums" * reduce + " writes" * write] = backward
-    arguments = dict.fromkeys(("means", "squares", "mean", "var"), room) | dict.fromkeys("RCTW", "i32")
-    constants = {key: cut.settings[key] for key in ("LAST", "ROWS", "COLUMNS")} | {"BLOCK": 256}
+    arguments = dict.fromkeys(("means", "squares", "mean", "var"), room) | dict.fromkeys("TCWR", "i32")
+    constants = {key: cut.constants[key] for key in ("LAST", "ROWS", "COLUMNS")} | {"BLOCK": 256}
     compiled(triton_norm_node.combine, arguments, constants, arch)
-    wide = dtype.itemsize * cut.settings["ROWS"] * cut.settings["COLUMNS"] // (32 * cuda.WARPS)
+    wide = dtype.itemsize * cut.constants["ROWS"] * cut.constants["COLUMNS"] // (32 * cuda.WARPS)
     known = {"arch": arch, "dtype": TYPES[dtype], "steps": steps, "learned": learned, "last": last, "static": static}
     return [{"kernel": f"norm {name}", **known, **resources(k, wide)} for name, k in kernels.items()]
 
@@ -155,7 +158,7 @@ def compilations(batches: tuple[int, ...]) -> dict[str, int]:
         cuda.backward(x, x, decay, form)
         norm = Norm(*(torch.zeros(24) for _ in range(4)), 1e-5)
         cuda_norm_node.forward(x, norm._replace(mean=None, var=None), decay, form, 9)
-        cuda_norm_node.backward(x, x, norm, True, decay, form)
+        cuda_norm_node.backward(x, x, norm, decay, form, True)
     return {name: len(kernel.keys) for name, kernel in kernels.items()}
 
 

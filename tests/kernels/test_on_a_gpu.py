@@ -16,7 +16,9 @@ from st_utils.layer import ConvNormNode
 from st_utils.layer.norm_then_fire import fused_backend
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-FORM = Form("decay", 1.0, 0.0, "reset", "sigmoid", 4.0, False, decay=0.5)
+FORM = Form(
+    charge="decay", threshold=1.0, v_reset=0.0, detach="reset", surrogate="sigmoid", alpha=4.0, decay=0.5
+)  # fmt: skip
 # The last GPU of the machine: with several, a kernel that takes the current one instead fails.
 DEVICE = torch.device("cuda", max(torch.cuda.device_count() - 1, 0))
 
@@ -105,7 +107,7 @@ def test_the_same_bits_at_every_run():
 
 @pytest.mark.parametrize("last", [False, True], ids=["as written", "channels last"])
 @pytest.mark.parametrize("training", [True, False])
-def test_a_layer_at_its_usual_size(training, last):
+def test_a_layer_at_the_size_of_a_model(training, last):
     """Against cuDNN's batch norm and plain torch."""
     fused = layer().train(training)
     plain = copy.deepcopy(fused)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from registry import create
+from st_utils.kernels.norm_node.form import Norm
 from tests.kernels.node.test_triton_kernels import DEVICE, INTERPRETED
 
 pytest.importorskip("triton")
@@ -69,12 +70,13 @@ def test_neuron(sparse, last_program):
     scratch = sparse(1, n + block, torch.float32)
     tail(x)[:], tail(grad)[:] = torch.randn(STEPS, TAIL) * 2, torch.randn(STEPS, TAIL)
     expected = wanted(tail(x), tail(grad))
-    numbers = 0.5, n, STEPS, THRESHOLD, 0.0
+    numbers = {"decay": 0.5, "T": STEPS, "n": n, "threshold": THRESHOLD, "reset": 0.0}
     last_program(-(-n // block))
-    fire_forward[(1,)](x, spikes, *numbers, **NEURON, **CUT, BLOCK=block)
+    fire_forward[(1,)](x=x, spikes=spikes, **numbers, **NEURON, **CUT, BLOCK=block)
     assert torch.equal(tail(spikes), expected[0])
     fire_backward[(1,)](
-        grad, x, grad_x, x, scratch, *numbers, ALPHA, 0.0, **NEURON, **BACK, **CUT, BLOCK=block
+        grad=grad, x=x, grad_x=grad_x, grad_decay=x, scratch=scratch, **numbers, alpha=ALPHA, beta=0.0,
+        **NEURON, **BACK, **CUT, BLOCK=block,
     )  # fmt: skip
     torch.testing.assert_close(tail(grad_x).float(), expected[1], rtol=2e-3, atol=2e-3)
 
@@ -94,18 +96,18 @@ def test_norm_and_neuron(last, sparse, last_program):
     weight, bias = torch.full((channels,), 2.0), torch.linspace(0, 1, channels)
     expected = wanted(tail(x).float() * 2.0 + (bias if last else bias[-1]), tail(grad))
     tile = CUT | {"LAST": last, "STATIC": False, "EXACT": False, "ROWS": row_block, "COLUMNS": column_block}
-    norm = weight, bias, torch.zeros(channels), torch.ones(channels), 0.0
-    numbers = *norm, 0.5, n, channels, STEPS, width, THRESHOLD, 0.0
+    norm = Norm(weight, bias, mean=torch.zeros(channels), var=torch.ones(channels), eps=0.0)._asdict()
+    numbers = {"decay": 0.5, "T": STEPS, "C": channels, "W": width, "n": n, "threshold": THRESHOLD, "reset": 0.0} | norm
     last_program(*grid)
-    norm_fire_forward[(1,)](x, spikes, x, *numbers, **NEURON, **tile, MARK=False)
+    norm_fire_forward[(1,)](x=x, spikes=spikes, marks=x, **numbers, **NEURON, **tile, MARK=False)
     assert torch.equal(tail(spikes), expected[0])
-    norm_fire_forward[(1,)](x, x, marks, *numbers, **NEURON, **tile, MARK=True)
-    pointers = grad, x, grad_x, marks, sums, products, x, bias, bias
+    norm_fire_forward[(1,)](x=x, spikes=x, marks=marks, **numbers, **NEURON, **tile, MARK=True)
     norm_fire_backward[(1,)](
-        *pointers, *numbers, ALPHA, 0.0, 1.0, REDUCE=True, WRITE=True, **NEURON, **BACK, **tile
+        grad=grad, x=x, grad_x=grad_x, marks=marks, sums=sums, products=products, decays=x, total_dy=bias,
+        total_dyz=bias, **numbers, alpha=ALPHA, beta=0.0, count=1.0, REDUCE=True, WRITE=True, **NEURON, **BACK, **tile,
     )  # fmt: skip
     torch.testing.assert_close(tail(grad_x).float(), expected[1] * 2, rtol=2e-3, atol=2e-3)
-    moments[(1,)](x, marks, products, n, STEPS, width, **tile)
+    moments[(1,)](x=x, means=marks, squares=products, T=STEPS, W=width, n=n, **tile)
     seen = [v[:, 0] if last else v for v in (expected[1], tail(x).float())]
     # All else in the tile is zeros, and so are the gradients there.
     mean = seen[1].double().sum().item() / seen[1].numel() / (row_block if last else 1)

@@ -19,19 +19,19 @@ CASES = [case for case in NUMBERS["cases"] if case["class"] in CLASSES and case[
 
 def node_of(case: dict) -> torch.nn.Module:
     """Our node with a golden case's settings."""
-    told = case["settings"]
+    given = case["settings"]
     name = CLASSES[case["class"]]
-    spikingjelly = "v_threshold" in told
-    surrogate = SURROGATES.get(told["surrogate"], told["surrogate"])
+    spikingjelly = "v_threshold" in given
+    surrogate = SURROGATES.get(given["surrogate"], given["surrogate"])
     settings = {
-        "threshold": told["v_threshold"] if spikingjelly else told["threshold"],
-        "v_reset": told.get("v_reset", 0.0),
-        "detach_reset": told.get("detach_reset", True),
-        "surrogate": f"{surrogate}(alpha={told['alpha']}, strict={'> 0' in told['fires']})",
+        "threshold": given["v_threshold"] if spikingjelly else given["threshold"],
+        "v_reset": given.get("v_reset", 0.0),
+        "detach_reset": given.get("detach_reset", True),
+        "surrogate": f"{surrogate}(alpha={given['alpha']}, strict={'> 0' in given['fires']})",
     }
     if name != "if":
-        settings["tau"] = told.get("tau", told.get("tau_init", told.get("init_tau")))
-        settings["decay_input"] = told.get("decay_input", True)
+        settings["tau"] = given.get("tau", given.get("tau_init", given.get("init_tau")))
+        settings["decay_input"] = given.get("decay_input", True)
     return create("node", name, **settings).double()
 
 

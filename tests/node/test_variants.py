@@ -97,9 +97,10 @@ def test_glif_starts_where_the_benchmark_does():
 
 
 def test_every_golden_case_is_tested_somewhere():
-    from tests.node import test_braincog, test_definition  # the first asks for BrainCog
+    from tests.braincog import test_nodes  # asks for BrainCog
+    from tests.node import test_definition
 
-    tested = [case["name"] for module in (test_definition, test_braincog) for case in module.CASES]
+    tested = [case["name"] for module in (test_definition, test_nodes) for case in module.CASES]
     tested += [case["name"] for case in CASES]
     assert {case["name"] for case in NUMBERS["cases"]} == set(tested)
 

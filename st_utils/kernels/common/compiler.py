@@ -1,4 +1,10 @@
-"""Compiles the project's C++ at first use and keeps the result in the user's cache folder."""
+"""Compiles the kernels' C++ at first use and keeps the libraries in the user's cache folder.
+
+    library("node/cpu")      # a ctypes.CDLL of st_utils/kernels/node/cpu.cpp, or None without a compiler
+
+A library's file is named after a digest of its sources, the flags, the compiler and the processor: any change makes a
+new one.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +23,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent  # the headers
 KERNELS = HERE.parent
-# No contraction to FMA, so that spikes are the definition's; the two -fno let comparisons become masks and
-# change no value.
+# -ffp-contract=off: a multiply-add with one rounding could move a potential across the threshold. The two -fno let the
+# compiler turn comparisons into masks, and change no value.
 FLAGS = ["-O3", "-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared"]
 # The first set that compiles: only x86 knows vector widths, some compilers have no OpenMP, some no native target.
 EXTRAS = (
@@ -28,20 +34,17 @@ EXTRAS = (
     ["-fopenmp"],
     [],
 )
-UNUSED_DAYS = 30  # after which a library is deleted: other machines and checkouts may share the folder
+UNUSED_DAYS = 30  # until a library is deleted: other machines and checkouts that share the folder may need it
 log = logging.getLogger(__name__)
 
 
 class CompileError(RuntimeError):
-    """There is no C++ compiler, or it does not compile the kernels."""
+    """There is no C++ compiler, or it can't compile the kernels."""
 
 
 @functools.cache
 def library(name: str) -> ctypes.CDLL | None:
-    """The compiled `name`.cpp of the kernels' folder, such as `node/cpu`.
-
-    None, and one line in the log, where there is no way to get it.
-    """
+    """The compiled `st_utils/kernels/<name>.cpp`; None, and one line in the log, where it can't be had."""
     try:
         return _load(name)
     except (CompileError, OSError, subprocess.SubprocessError) as error:
@@ -51,8 +54,8 @@ def library(name: str) -> ctypes.CDLL | None:
 
 def compiler() -> list[str]:
     """The C++ compiler's command: $CXX, or the first of g++, c++ and clang++ on the PATH."""
-    if told := shlex.split(os.environ.get("CXX", "")):
-        return told
+    if command := shlex.split(os.environ.get("CXX", "")):
+        return command
     for name in ("g++", "c++", "clang++"):
         if found := shutil.which(name):
             return [found]
@@ -60,7 +63,7 @@ def compiler() -> list[str]:
 
 
 def cache_folder() -> Path:
-    """Where compiled files are kept, of this user alone; a passing one where the home can't be written."""
+    """The user's own folder of compiled files; a temporary one where the home can't be written."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = root / "spiking-transformer-zoo"
     try:
@@ -69,11 +72,11 @@ def cache_folder() -> Path:
             return folder
     except OSError:
         pass
-    return Path(_passing_folder().name)
+    return Path(_temporary_folder().name)
 
 
 @functools.cache
-def _passing_folder() -> tempfile.TemporaryDirectory:
+def _temporary_folder() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="spiking-transformer-zoo-")
 
 
@@ -88,9 +91,9 @@ def _load(name: str) -> ctypes.CDLL:
                 _prune(path.parent)
                 _compile([*command, *FLAGS, f"-I{HERE}", *extra], KERNELS / f"{name}.cpp", path)
             try:
-                os.utime(path)  # used now
+                os.utime(path)  # the time of the last use, which _prune reads
                 return ctypes.CDLL(str(path))
-            except OSError:  # damaged, or deleted since: once more
+            except OSError:  # damaged, or deleted by another process: once more
                 _compile([*command, *FLAGS, f"-I{HERE}", *extra], KERNELS / f"{name}.cpp", path)
                 return ctypes.CDLL(str(path))
         except CompileError as error:
@@ -99,7 +102,7 @@ def _load(name: str) -> ctypes.CDLL:
 
 
 def _prune(folder: Path) -> None:
-    """Delete what nobody has loaded for a month. A process that has a library open keeps it."""
+    """Delete libraries that no process has loaded for UNUSED_DAYS. One that is open stays usable."""
     for file in folder.glob("*.so"):
         with contextlib.suppress(OSError):  # another process was first
             if time.time() - file.stat().st_mtime > UNUSED_DAYS * 86400:
@@ -107,19 +110,21 @@ def _prune(folder: Path) -> None:
 
 
 def _target(command: list[str], extra: list[str]) -> str:
-    """The compiler's predefined macros: its version, and with -march=native what this processor can do."""
+    """The compiler's predefined macros: its version, and with -march=native the processor's instruction sets."""
     return _run([*command, *FLAGS, *extra, "-x", "c++", "-E", "-dM", os.devnull])
 
 
 def _key(name: str, target: str) -> str:
+    """A digest of all that the compiled library depends on: sources, headers, flags, compiler and processor."""
     digest = hashlib.sha256("\0".join([target, *FLAGS]).encode())
-    for source in sorted([KERNELS / f"{name}.cpp", *HERE.glob("*.h")]):
-        digest.update(source.read_bytes())
+    source = KERNELS / f"{name}.cpp"
+    for file in sorted({source, *HERE.glob("*.h"), *source.parent.glob("*.h")}):
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def _compile(command: list[str], source: Path, path: Path) -> None:
-    """Into a file of its own, then moved into place at once: processes may compile the same thing together."""
+    """Compile to a temporary file, then move it into place: several processes may compile the same source at once."""
     handle, made = tempfile.mkstemp(suffix=".so", dir=path.parent)
     os.close(handle)
     try:

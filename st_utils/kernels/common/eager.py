@@ -1,9 +1,13 @@
-"""Operators in eager mode without the dispatcher's way through Python, and torch's own wherever someone looks on.
+"""How the project's operators are called: directly in eager mode, and not at all where someone looks on.
 
-An operator of this project is called in one of three ways. In eager mode its function runs directly, since the
-dispatcher's way through Python takes longer than a small layer's kernel. Under torch.compile the operator itself
-stands in the graph. And where a counter, tracer, exporter or transform is at work, `watched` says so, and the caller
-computes the same with torch's own operators, which these know.
+    watched(torch.ones(2))                                        # False
+    with FlopCounterMode(display=False):
+        watched(torch.ones(2))                                    # True: the caller then uses torch's own operators
+
+An operator is called in one of three ways. In eager mode its function runs directly: the dispatcher's path through
+Python takes longer than a small layer's kernel. Under torch.compile the operator itself is in the graph. Where a
+counter, tracer, exporter or transform is at work, `watched` is true, and the caller computes the same with torch's own
+operators, the only ones that those know.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ PLAIN = (Tensor, nn.Parameter)
 
 
 def watched(*tensors: Tensor | None) -> bool:
-    """Whether a counter, tracer, exporter or transform looks on, to which only torch's own operators mean something.
+    """Whether a counter, tracer, exporter or transform looks on, which knows only torch's own operators.
 
     These are dispatch modes (FlopCounterMode, FakeTensorMode, make_fx), modes of torch functions, `torch.export`,
     `torch.jit.trace`, the transforms of `torch.func`, forward-mode differentiation, and subclasses of tensors.
@@ -39,21 +43,26 @@ def watched(*tensors: Tensor | None) -> bool:
 
 
 def _function_mode() -> bool:
-    """Whether torch's functions are looked at: by any mode but that of `torch.set_default_device`."""
+    """Whether a mode intercepts torch's functions, other than that of `torch.set_default_device`."""
     return any(type(mode) is not DeviceContext for mode in _get_current_function_mode_stack())
 
 
-def eager(op: Callable, of: Callable, save: Callable, differentiate: Callable) -> Callable:
-    """`op`, and in eager mode the function `of` that it is made of with the gradient that it has."""
+def eager(op: Callable, implementation: Callable, save: Callable, differentiate: Callable) -> Callable:
+    """A function that calls the operator `op`, or in eager mode its implementation with the same gradient.
+
+    Args:
+        op: made of the implementation by `torch.library.custom_op`.
+        save, differentiate: what `op.register_autograd` got as `setup_context` and `backward`.
+    """
 
     def forward(ctx, *inputs: object) -> Tensor | tuple[Tensor, ...]:
-        output = of(*inputs)
+        output = implementation(*inputs)
         save(ctx, inputs, output)
         return output
 
-    # Not with a setup_context of its own, for which torch inspects the signature at every call.
+    # `forward` saves, rather than a `setup_context`: for one torch inspects the signature at every call.
     parts = {"forward": staticmethod(forward), "backward": staticmethod(differentiate)}
-    function = type(f"zoo_{of.__name__.strip('_')}", (torch.autograd.Function,), parts)
+    function = type(f"zoo_{implementation.__name__.strip('_')}", (torch.autograd.Function,), parts)
 
     def call(x: Tensor, *others: object) -> Tensor | tuple[Tensor, ...]:
         return function.apply(x, *others) if _plain(x) else op(x, *others)
@@ -61,14 +70,15 @@ def eager(op: Callable, of: Callable, save: Callable, differentiate: Callable) -
     return call
 
 
-def eager_gradient(op: Callable, of: Callable) -> Callable:
-    """The same for an operator that is a gradient: `of` where nobody asks for a second derivative."""
+def eager_gradient(op: Callable, implementation: Callable) -> Callable:
+    """The same for an operator that is a gradient; the implementation runs where no second derivative is asked for."""
 
     def call(x: Tensor, *others: object) -> Tensor | tuple[Tensor, ...]:
-        return of(x, *others) if _plain(x) and not torch.is_grad_enabled() else op(x, *others)
+        return implementation(x, *others) if _plain(x) and not torch.is_grad_enabled() else op(x, *others)
 
     return call
 
 
 def _plain(x: Tensor) -> bool:
+    """Whether this is eager mode on a tensor of torch's own class."""
     return not torch.compiler.is_compiling() and type(x) in PLAIN and not is_in_torch_dispatch_mode()

@@ -1,7 +1,21 @@
-// One row of neurons through one time step: charge, fire, reset, and the way back. Rows are contiguous float32.
+// One time step of a row of n neurons, forward and backward; and how rows are loaded and stored. Rows are float32.
 //
-// The forward expressions are those of the definition (st_utils/node), in its order: built with
-// -ffp-contract=off, every spike is the same bit for bit. Loops are written for the vectoriser: no branch on data.
+//     Step step = step_of<false>(form);
+//     for (int64_t t = 0; t < T; t++) step(x + t * n, v, s + t * n, n, form);     // v [n] starts at form.v_reset
+//
+// Definition: st_utils/kernels/node/definition.py. Forward, for t = 1 ... T:
+//
+//     h_t = charge(v_{t-1}, x_t),   s_t = 1 where h_t - threshold >= 0, else 0,   v_t = reset(h_t, s_t)
+//
+// Backward, with g_t = dL/ds_t, S_t = surrogate(h_t - threshold), carry = dL/dv_t and dL/dv_T = 0, for t = T ... 1:
+//
+//     dL/dh_t = (g_t + (v_reset - h_t) dL/dv_t) S_t + (1 - s_t) dL/dv_t     soft reset: (g_t - threshold dL/dv_t) S_t + dL/dv_t
+//     dL/dx_t = decay dL/dh_t                                               IF and PLAIN: dL/dh_t
+//     dL/dv_{t-1} = (1 - decay) dL/dh_t                                     IF: dL/dh_t; detach MEMBRANE: 0
+//     dL/d decay = sum of (x_t - (v_{t-1} - v_reset)) dL/dh_t               PLAIN: of -(v_{t-1} - v_reset) dL/dh_t
+//
+// detach RESET leaves out the term with dL/dv_t before S_t. The forward expressions and their order are the definition's;
+// built with -ffp-contract=off, spikes are equal bit for bit. No loop branches on data, so that each one vectorises.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -28,7 +42,7 @@ template <class To, class From> inline To bits(From from) {
     return to;
 }
 
-// a b + c with one rounding where the processor has that: for derivatives only, never for a spike.
+// a b + c, with one rounding where the processor has that. For derivatives only: it could move an h across the threshold.
 inline float madd(float a, float b, float c) {
 #ifdef __FMA__
     return __builtin_fmaf(a, b, c);
@@ -37,8 +51,8 @@ inline float madd(float a, float b, float c) {
 #endif
 }
 
-// 2^x for x <= 0, relative error below 2e-7; 2^-125 below -125. With the polynomial of degree 5 that is nearest to 2^r,
-// relatively, on |r| <= 1/2.
+// 2^x for x <= 0, with a relative error below 2e-7; 2^-125 for x < -125. x = i + r with an integer i and |r| <= 1/2, and
+// a polynomial for 2^r, the one of degree 5 with the least relative error. std::exp2 would not vectorise.
 inline float exp2_negative(float x) {
     const float shifter = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
     const float clamped = x < -125.0f ? -125.0f : x;
@@ -51,10 +65,10 @@ inline float exp2_negative(float x) {
     return bits<float>(bits<uint32_t>(p) + (bits<uint32_t>(shifted) << 23));  // adds the integer to the exponent
 }
 
-// e^x for x <= 0; its relative error grows with |x|, by half a unit in the last place of x.
+// e^x for x <= 0; the relative error grows with |x|, by half a unit in the last place of x.
 inline float exp_negative(float x) { return exp2_negative(1.44269504f * x); }
 
-// a s (1 - s), where s is the logistic function at a u.
+// a s (1 - s), s = sigmoid(a u), of which only e^-|a u| is needed: no overflow.
 inline float logistic_slope(float a, float u) {
     const float e = exp2_negative(-1.44269504f * a * std::fabs(u)), w = 1.0f + e;
     return a * e / (w * w);
@@ -67,7 +81,7 @@ inline float sum_of_cosines(float w, int n) {
     return sum;
 }
 
-// -- surrogates: d spike / d u, one line each. Python finds them by name. -------------------------
+// -- surrogates: ds/du at u = h - threshold, one line each in surrogates.h. Python finds surrogate_<name> by name ---------
 #define SURROGATE(name, before, formula)                                                                              \
     extern "C" void surrogate_##name(const float *__restrict h, float *__restrict derivative, int64_t n,              \
                                      const Form &form) {                                                              \
@@ -105,7 +119,7 @@ inline uint16_t to_bfloat(float value) {
     return (x & 0x7fffffffu) > 0x7f800000u ? uint16_t(0x7fc0) : uint16_t((x + 0x7fffu + ((x >> 16) & 1)) >> 16);
 }
 
-// n numbers from `at` on as float32: float32 is read in place, the others go through `room`.
+// The n numbers from index `at` on, as float32: float32 itself is read in place, half precision is converted to `room`.
 inline const float *load(const void *data, int dtype, int64_t at, int64_t n, float *room) {
     if (dtype == FLOAT32) return static_cast<const float *>(data) + at;
     const uint16_t *from = static_cast<const uint16_t *>(data) + at;
@@ -116,8 +130,8 @@ inline const float *load(const void *data, int dtype, int64_t at, int64_t n, flo
     return room;
 }
 
-// Where a row of n results is written, and how it gets to its place from there. `past` the caches: for tensors
-// that no cache holds, so that memory is not read before it is written.
+// Where a row of results is computed: in its place, or in `room`, from where `store` takes it. `past` writes around the
+// caches, for tensors that no cache holds: an ordinary store reads the memory that it is about to write.
 inline float *place(void *data, int dtype, int64_t at, float *room, bool past = false) {
     return dtype == FLOAT32 && !past ? static_cast<float *>(data) + at : room;
 }
@@ -131,7 +145,7 @@ inline void store_past(const float *room, float *to, int64_t n) {
     for (; i < n; i++) to[i] = room[i];
 }
 
-// After the last store_past of a thread, before others read.
+// Makes a thread's stores around the caches visible to others.
 inline void fence() {
 #ifdef __AVX__
     _mm_sfence();
@@ -147,21 +161,21 @@ inline void store(const float *room, void *data, int dtype, int64_t at, int64_t 
         for (int64_t i = 0; i < n; i++) to[i] = to_bfloat(room[i]);
 }
 
-// Asks for n numbers from `at` on, to be there when they are read (or written).
+// Prefetches the n numbers from index `at` on, to be read (or written) soon.
 template <bool Write> inline void fetch(const void *data, int dtype, int64_t at, int64_t n) {
     const int64_t size = dtype == FLOAT32 ? 4 : 2;
     const char *from = static_cast<const char *>(data) + at * size;
     for (int64_t i = 0; i < n * size; i += 64) __builtin_prefetch(from + i, Write, 3);
 }
 
-// How many neurons go through time together: few enough for their rows to stay in the nearest cache and their
-// `steps` rows of membrane in the next (256 was the fastest of 128 to 16384; they are runs of a kilobyte).
+// How many neurons go through time together: their rows stay in the first-level cache, their `steps` rows of membrane in
+// the second. 256, a kilobyte per row, was the fastest of 128 ... 16384.
 inline int64_t block_size(int64_t steps) {
     const int64_t size = 65536 / steps;
     return (size > 256 ? 256 : size < 16 ? 16 : size) & ~int64_t(15);
 }
 
-// Pieces that a thread takes at a time: eight turns each even out a processor that others use as well.
+// How many pieces a thread takes at a time: 8 turns per thread, so that one that is interrupted delays the others less.
 inline int64_t share(int64_t pieces, int threads) { return pieces / (8 * threads) + 1; }
 
 // -- one time step -----------------------------------------------------------------------------------------
@@ -177,7 +191,7 @@ template <bool Soft> inline float reset(float h, float s, const Form &f) {
     return Soft ? h - f.threshold * s : (1.0f - s) * h + s * f.v_reset;
 }
 
-// v -> v after this step; KeepH writes the membrane before firing to out, else the spikes.
+// One step forward: v_{t-1} -> v_t in place, and s_t to out, with KeepH h_t instead.
 template <int C, bool Soft, bool Strict, bool KeepH>
 void step_row(const float *__restrict x, float *__restrict v, float *__restrict out, int64_t n, const Form &form) {
     const Form f = form;
@@ -189,15 +203,15 @@ void step_row(const float *__restrict x, float *__restrict v, float *__restrict 
     }
 }
 
-// dL/dh of one step: of its spike comes `grad`, of the membrane after it `carry`; `slope` is the surrogate's.
+// dL/dh_t from grad = dL/ds_t, carry = dL/dv_t and slope = surrogate(h_t - threshold).
 template <bool Soft, bool Detach> inline float grad_of_h(float h, float slope, float grad, float carry, const Form &f) {
     const float s = fires(h - f.threshold, f.strict);
     if (!Detach) grad += carry * (Soft ? -f.threshold : f.v_reset - h);
     return (Soft ? carry : carry * (1.0f - s)) + grad * slope;
 }
 
-// The gradient back through one step. carry: of v after the step -> of v before it; grad: of the spikes;
-// gx: of the input. Learn adds every neuron's gradient of the decay to `decays`, from x and v before the step.
+// One step backward: carry is dL/dv_t -> dL/dv_{t-1} in place; grad = dL/ds_t -> gx = dL/dx_t. With Learn, each neuron's
+// share of dL/d decay is added to `decays`, from x = x_t and v = v_{t-1}.
 template <int C, bool Soft, bool Detach, bool Learn>
 void back_row(const float *__restrict h, const float *__restrict derivative, const float *__restrict grad,
               float *__restrict carry, float *__restrict gx, const float *__restrict x, const float *__restrict v,
@@ -212,22 +226,22 @@ void back_row(const float *__restrict h, const float *__restrict derivative, con
             decays[i] += double(gh * (C == DECAY ? x[i] - above_rest : -above_rest));
         }
     }
-    if (f.detach == MEMBRANE)  // no way from a step back to the one before
+    if (f.detach == MEMBRANE)  // nothing flows to the step before
         for (int64_t i = 0; i < n; i++) carry[i] = 0.0f;
 }
 
-// The membrane after a step from the one before firing.
+// v_t from h_t.
 template <bool Soft> void reset_row(const float *__restrict h, float *__restrict v, int64_t n, const Form &form) {
     const Form f = form;
     for (int64_t i = 0; i < n; i++) v[i] = reset<Soft>(h[i], fires(h[i] - f.threshold, f.strict), f);
 }
 
-// -- the same, chosen at run time --------------------------------------------------------------------------
+// -- the same, chosen at run time: each combination is compiled, so that no loop asks for its form --------------------
 using Step = void (*)(const float *, float *, float *, int64_t, const Form &);
 using Back = void (*)(const float *, const float *, const float *, float *, float *, const float *, const float *,
                       double *, int64_t, const Form &);
 
-// What `pick` makes of the form's charge, its kind of reset and a flag, all three types.
+// pick(charge, soft, flag), with the form's charge, its kind of reset and a flag as types.
 template <class Pick> auto choose(const Form &f, bool flag, Pick pick) {
     using Yes = std::true_type;
     using No = std::false_type;

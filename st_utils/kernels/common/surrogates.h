@@ -1,5 +1,5 @@
-// SURROGATE(name, what is computed first, d spike / d u): u is h - threshold, a is alpha, b is beta; all float.
-// One line is one of form.py's SHAPES. exp_negative(x) is for x <= 0. Undefined stays undefined, as in torch.
+// SURROGATE(name, computed first, ds/du) with float u = h - threshold, a = alpha, b = beta; one line per shape.
+// Definition: st_utils/kernels/node/surrogates.py. exp_negative(x) is for x <= 0. NaN in is NaN out, as in torch.
 SURROGATE(sigmoid, , logistic_slope(a, u))
 SURROGATE(cauchy, const float w = b * u, a / (1.0f + w * w))
 SURROGATE(triangle, const float w = a - b * std::fabs(u), w < 0.0f ? 0.0f : w)

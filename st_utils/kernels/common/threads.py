@@ -1,14 +1,19 @@
-"""How many threads a CPU kernel starts."""
+"""How many threads a CPU kernel starts.
+
+    threads(torch.zeros(1000))      # 1: too small to share
+
+Their number never changes a result: sums are taken in an order that depends on the sizes alone.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-# Below this many numbers a thread's share is not worth its waking, as in torch's own loops.
+# Numbers per thread below which starting the thread takes longer than its share; the value of torch's own loops.
 GRAIN = 32768
 
 
 def threads(x: Tensor) -> int:
-    """How many threads a pass over x is worth."""
+    """The number of threads for one pass over x, at most torch's."""
     return max(1, min(torch.get_num_threads(), x.numel() // GRAIN))

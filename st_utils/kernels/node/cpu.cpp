@@ -1,15 +1,21 @@
-// Integrate-and-fire over [T, N] in memory order, on all threads: forward reads x once and writes spikes once,
-// backward reads x and the gradient once and writes the input's gradient once. Plain C ABI, loaded by cpu.py.
+// Integrate-and-fire over [T, n], all threads; loaded by cpu.py. Definition: st_utils/kernels/node/definition.py.
+//
+//     zoo_forward(FLOAT32, x, spikes, T, n, &form, threads);
+//     zoo_backward(FLOAT32, grad, x, gx, T, n, &form, surrogate_sigmoid, learn, threads);
+//
+// Forward and backward of one step, with their formulas, are in neuron.h. Here neurons go in blocks through all T steps,
+// so that v stays in a cache: forward reads x and writes s once, backward reads x and dL/ds and writes dL/dx once. The
+// backward pass computes h_t [T, block] again from x, then goes back through time.
 #include <algorithm>
 
 #include "neuron.h"
 
 namespace {
 
-// 16 MiB and more: written past the caches, an eighth faster forward and backward, and no slower for the reader.
+// Results of 16 MiB and more are written around the caches: an eighth faster, and no slower for who reads them.
 bool beyond_caches(int dtype, int64_t count) { return dtype == FLOAT32 && count >= 1 << 22; }
 
-struct Room {  // what a thread works in, for one block
+struct Room {  // working memory of a thread, for one block
     std::vector<float> h, v, carry, derivative, x, grad, out;
     std::vector<double> decays;
     Room(int64_t block, int64_t rows_of_h)
@@ -40,7 +46,7 @@ double backward_block(Room &room, Step step, Back back, Surrogate surrogate, boo
     for (int64_t t = steps - 1; t >= 0; t--) {
         const int64_t at = t * neurons + from;
         const float *current = nullptr;
-        if (from >= n) {  // what the next block needs, the one before: rows are too short for the processor to foresee it
+        if (from >= n) {  // of the next block, which lies before: rows are too short for the processor to prefetch them
             fetch<false>(x, dtype, at - n, n), fetch<false>(grad, dtype, at - n, n);
             if (!past) fetch<true>(gx, dtype, at - n, n);
         }
@@ -63,8 +69,8 @@ double backward_block(Room &room, Step step, Back back, Surrogate surrogate, boo
 }
 
 // -- few steps in float32 -------------------------------------------------------------------------------------
-// A narrow strip of neurons goes through all of time at once: the processor follows that few rows by itself and reads
-// on while it computes, which it can't where longer pieces of a row are read and then computed with.
+// T <= FEW: a narrow strip of neurons goes through all T steps at once. The processor prefetches so few rows by itself,
+// and reads ahead while it computes; where long pieces of a row are loaded and then computed with, it can't.
 const int64_t FEW = 6, STRIP = 64, STRIPS = 64 * STRIP;
 
 template <int C, bool Soft, bool Strict>
@@ -97,7 +103,7 @@ double backward_strips(const float *__restrict grad, const float *__restrict x, 
         for (int64_t j = 0; j < STRIP; j++) v[j] = f.v_reset, carry[j] = 0.0f;
         for (int64_t t = 0; t < steps; t++) {
             const int64_t at = t * neurons + i;
-            fetch<false>(x, FLOAT32, at + STRIP, STRIP);  // and what the way back is about to need
+            fetch<false>(x, FLOAT32, at + STRIP, STRIP);  // then what the backward half of this strip needs
             fetch<false>(grad, FLOAT32, at, STRIP);
             if (!past) fetch<true>(gx, FLOAT32, at, STRIP);
             for (int64_t j = 0; j < STRIP; j++) {
@@ -137,7 +143,7 @@ template <bool Learn> Backward backward_of(const Form &form) {
     });
 }
 
-// How many neurons a thread takes at a time, and how many of n go in strips.
+// How many neurons a thread takes at a time, and how many of n go in whole strips.
 int64_t piece(bool few, int64_t steps) { return few ? STRIPS : block_size(steps); }
 int64_t in_strips(bool few, int64_t n) { return few ? n / STRIP * STRIP : 0; }
 
@@ -163,7 +169,7 @@ extern "C" void zoo_forward(int dtype, const void *x, void *spikes, int64_t step
     }
 }
 
-// Returns the gradient of the decay where `learn` asks for it: summed in double, in the order of the blocks.
+// Returns dL/d decay where `learn` asks for it, summed in double in the order of the blocks: equal for any `threads`.
 extern "C" double zoo_backward(int dtype, const void *grad, const void *x, void *gx, int64_t steps, int64_t neurons,
                                const Form *form, Surrogate surrogate, int learn, int threads) {
     const bool few = dtype == FLOAT32 && steps <= FEW;
@@ -177,7 +183,7 @@ extern "C" double zoo_backward(int dtype, const void *grad, const void *x, void 
         Room room(few ? STRIP : size, steps);
 #pragma omp for schedule(dynamic, share(blocks, threads))
         for (int64_t turn = 0; turn < blocks; turn++) {
-            const int64_t b = blocks - 1 - turn;  // what the forward pass and others read last may still be in a cache
+            const int64_t b = blocks - 1 - turn;  // from the end: what was read last may still be in a cache
             const int64_t from = b * size, n = std::min(size, neurons - from), whole = in_strips(few, n);
             if (whole)
                 sums[b] = strips(static_cast<const float *>(grad), static_cast<const float *>(x), static_cast<float *>(gx),

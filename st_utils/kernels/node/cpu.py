@@ -1,7 +1,12 @@
-"""The CPU backend of the integrate-and-fire neurons: cpu.cpp, compiled at first use, over torch's memory.
+"""Integrate-and-fire neurons on the CPU: `cpu.cpp`, compiled at first use, on torch's memory.
 
-Both functions take tensors of one dtype (float32, float16 or bfloat16; the membrane is float32), one layout and
-one device, the CPU, with all of a time step before all of the next; `Form` is in form.py.
+    form = Form(charge="decay", threshold=1.0, v_reset=0.0, detach="reset", surrogate="sigmoid", alpha=4.0, decay=0.5)
+    x = torch.full((5, 1), 1.5)
+    forward(x, None, form).flatten()                              # 0, 1, 0, 1, 0
+    grad_x, grad_decay = backward(torch.ones_like(x), x, None, form)
+
+Definition: st_utils/kernels/node/definition.py. Tensors are float32, float16 or bfloat16 on the CPU, with one time step
+after the other in memory (`steps_outermost` in `op.py`), all of one dtype and layout; the membrane is float32.
 """
 
 from __future__ import annotations
@@ -16,13 +21,13 @@ from st_utils.kernels.common.compiler import library
 from st_utils.kernels.common.threads import threads
 from st_utils.kernels.node.form import Form
 
-DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}  # enums of neuron.h, in their order
 CHARGES = ("if", "decay", "plain")
 DETACHED = ("nothing", "reset", "membrane")
 
 
 class CForm(ctypes.Structure):
-    """`struct Form` of neuron.h."""
+    """`struct Form` of `common/neuron.h`."""
 
     _fields_ = (
         *((name, c_int32) for name in ("charge", "soft", "detach", "strict")),
@@ -41,49 +46,55 @@ def supports(dtype: torch.dtype, form: Form) -> bool:
 
 
 def forward(x: Tensor, decay: Tensor | None, form: Form) -> Tensor:
-    """Spikes of the input currents `[T, ...]`, like x."""
+    """Spikes of the input currents `[T, ...]`, like x; `decay` is the learned 1 / tau, None takes `form.decay`."""
     spikes = torch.empty_like(x)
     if x.numel():
-        sizes = x.shape[0], x.numel() // x.shape[0]
+        T = len(x)  # noqa: N806
         _library().zoo_forward(
-            DTYPES[x.dtype], x.data_ptr(), spikes.data_ptr(), *sizes, c_form(form, decay), threads(x)
+            *(DTYPES[x.dtype], x.data_ptr(), spikes.data_ptr()),
+            *(T, x.numel() // T, c_form(form, decay), threads(x)),
         )
     return spikes
 
 
 def backward(grad: Tensor, x: Tensor, decay: Tensor | None, form: Form) -> tuple[Tensor, Tensor | None]:
-    """Gradients of x, like x, and of the decay where that is learned: a tensor (float32, no axes)."""
+    """dL/dx, like x, and dL/d decay (float32, no axes; None where none is learned), from dL/ds and x."""
     grad_x, learn, grad_decay = torch.empty_like(x), decay is not None, 0.0
     if x.numel():
-        sizes = x.shape[0], x.numel() // x.shape[0]
-        pointers = grad.data_ptr(), x.data_ptr(), grad_x.data_ptr()
+        T = len(x)  # noqa: N806
         grad_decay = _library().zoo_backward(
-            DTYPES[x.dtype], *pointers, *sizes, c_form(form, decay), surrogate(_library(), form), learn, threads(x)
+            *(DTYPES[x.dtype], grad.data_ptr(), x.data_ptr(), grad_x.data_ptr()),
+            *(T, x.numel() // T, c_form(form, decay), surrogate(_library(), form), learn, threads(x)),
         )
     return grad_x, torch.tensor(grad_decay, dtype=torch.float32) if learn else None
 
 
 def c_form(form: Form, decay: Tensor | None) -> CForm:
     """The form as the C++ reads it."""
-    hard = form.v_reset is not None
     return CForm(
-        *(CHARGES.index(form.charge), not hard, DETACHED.index(form.detach), form.strict),
-        *(form.threshold, form.v_reset if hard else 0.0, form.alpha, form.beta),
-        form.decay if decay is None else float(decay),
+        charge=CHARGES.index(form.charge),
+        soft=form.v_reset is None,
+        detach=DETACHED.index(form.detach),
+        strict=form.strict,
+        threshold=form.threshold,
+        v_reset=form.rest,
+        alpha=form.alpha,
+        beta=form.beta,
+        decay=form.decay if decay is None else float(decay),
     )
 
 
-def surrogate(found: ctypes.CDLL, form: Form) -> c_void_p:
+def surrogate(compiled: ctypes.CDLL, form: Form) -> c_void_p:
     """The address of the surrogate's function in a compiled library."""
-    return ctypes.cast(getattr(found, f"surrogate_{form.surrogate}"), c_void_p)
+    return ctypes.cast(getattr(compiled, f"surrogate_{form.surrogate}"), c_void_p)
 
 
 def _library() -> ctypes.CDLL | None:
-    found = library("node/cpu")
-    if found and found.zoo_backward.restype is not c_double:
+    compiled = library("node/cpu")
+    if compiled and compiled.zoo_backward.restype is not c_double:  # ctypes' default is int
         pointer, size, form = c_void_p, c_int64, ctypes.POINTER(CForm)
-        found.zoo_forward.argtypes = [c_int, pointer, pointer, size, size, form, c_int]
-        found.zoo_forward.restype = None
-        found.zoo_backward.argtypes = [c_int, *[pointer] * 3, size, size, form, pointer, c_int, c_int]
-        found.zoo_backward.restype = c_double
-    return found
+        compiled.zoo_forward.argtypes = [c_int, pointer, pointer, size, size, form, c_int]
+        compiled.zoo_forward.restype = None
+        compiled.zoo_backward.argtypes = [c_int, *[pointer] * 3, size, size, form, pointer, c_int, c_int]
+        compiled.zoo_backward.restype = c_double
+    return compiled

@@ -1,7 +1,12 @@
-"""The CUDA backend of the integrate-and-fire neurons: Triton kernels for the whole time loop.
+"""Integrate-and-fire neurons on CUDA: launches the Triton kernels of `triton_kernels.py`.
 
-Triton is imported when a kernel is first launched, not when this module is. The kernels run on the CPU as
-well, through Triton's interpreter, when TRITON_INTERPRET=1 was set before Triton's first import.
+    form = Form(charge="decay", threshold=1.0, v_reset=0.0, detach="reset", surrogate="sigmoid", alpha=4.0, decay=0.5)
+    x = torch.full((5, 1), 1.5, device="cuda")
+    forward(x, None, form).flatten()                              # 0, 1, 0, 1, 0
+    grad_x, grad_decay = backward(torch.ones_like(x), x, None, form)
+
+Definition: st_utils/kernels/node/definition.py. Triton is imported at the first launch, so that this module loads
+without it. With TRITON_INTERPRET=1, set before Triton's first import, the kernels run on the CPU.
 """
 
 from __future__ import annotations
@@ -11,12 +16,13 @@ import importlib.util
 import torch
 from torch import Tensor
 
-from st_utils.kernels.node.form import SHAPES, Form
+from st_utils.kernels.node.form import Form
+from st_utils.kernels.node.surrogates import SHAPES
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-SEGMENT = 8  # steps that a program unrolls; more live in registers no longer
+SEGMENT = 8  # steps that a program unrolls; the registers hold no more
 WARPS = 4
-# Programs a multiprocessor where each has a scratch or sums: about as many as its registers hold, so that the
+# Programs per multiprocessor where each has a scratch or sums: about as many as its registers hold, so that the
 # scratch stays in the second-level cache.
 RESIDENT = 8
 # No fused multiply-add: its single rounding would move a membrane potential across the threshold.
@@ -34,22 +40,24 @@ def supports(dtype: torch.dtype, form: Form) -> bool:
 
 
 def forward(x: Tensor, decay: Tensor | None, form: Form, *, segment: int = SEGMENT, block: int | None = None) -> Tensor:
-    """Spikes in x's dtype of contiguous input currents x `[T, N...]`.
+    """Spikes of the input currents `[T, ...]`, like x, whose time steps lie one after the other in memory.
 
     Args:
-        decay: the learned one as a 0-dim tensor on x's device, or None: the form's.
-        segment, block: steps unrolled and elements a program; None fits the block to the registers.
+        decay: the learned 1 / tau, a tensor without axes on x's device; None takes `form.decay`.
+        segment: time steps that a program unrolls.
+        block: neurons per program; None fits them to the registers.
     """
     from st_utils.kernels.node.triton_kernels import fire_forward
 
     spikes = torch.empty_like(x)
     if not x.numel():
         return spikes
-    n, settings = _settings(x, decay, form, segment, block)
+    n, constants = x[0].numel(), constants_of(x, decay, form, segment=segment, block=block)
     with torch.cuda.device_of(x):
-        fire_forward[(-(-n // settings["BLOCK"]),)](
-            x, spikes, scalar(decay, form), n, len(x), form.threshold, form.v_reset or 0.0, **settings, **LAUNCH
-        )
+        fire_forward[(-(-n // constants["BLOCK"]),)](
+            x=x, spikes=spikes, decay=decay_argument(decay, form), T=len(x), n=n,
+            threshold=form.threshold, reset=form.rest, **constants, **LAUNCH,
+        )  # fmt: skip
     return spikes
 
 
@@ -63,13 +71,14 @@ def backward(
     block: int | None = None,
     programs: int | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """dL/dx in x's dtype, and dL/d decay (float32, 0-dim; None if none is learned), from dL/d spikes.
+    """dL/dx, like x, and dL/d decay (float32, no axes; None where none is learned), from dL/ds and x, laid out alike.
 
-    grad and x are contiguous `[T, N...]`. The membrane potential is recomputed from x. Sums over elements
-    have a fixed order: the same input gives the same bits on the same device.
+    The membrane potential is recomputed from x. Sums over neurons have a fixed order: the same input gives the same
+    bits on the same device.
 
     Args:
-        programs: how many walk over the elements where each one needs a scratch or sums; None fits the device.
+        segment, block: as in `forward`.
+        programs: how many programs share the blocks where each one needs a scratch or sums; None fits the device.
     """
     from st_utils.kernels.node.triton_kernels import fire_backward
 
@@ -77,47 +86,52 @@ def backward(
     grad_x = torch.empty_like(x)
     if not x.numel():
         return grad_x, torch.zeros((), device=x.device) if learned else None
-    n, settings = _settings(x, decay, form, segment, block)
-    segmented, block = len(x) > settings["STEPS"], settings["BLOCK"]
-    blocks = -(-n // block)
+    T, n = len(x), x[0].numel()  # noqa: N806
+    constants = constants_of(x, decay, form, segment=segment, block=block)
+    steps, block = constants["STEPS"], constants["BLOCK"]
+    segmented, blocks = steps < T, -(-n // block)
     count = min(blocks, programs or _resident(x)) if learned or segmented else blocks
-    checkpoints = -(-len(x) // settings["STEPS"]) - 1
-    scratch = torch.empty(count * checkpoints * block, dtype=torch.float32, device=x.device) if segmented else x
+    # x stands in for a pointer that the kernel does not use.
+    kept = count * (-(-T // steps) - 1) * block
+    scratch = torch.empty(kept, dtype=torch.float32, device=x.device) if segmented else x
     partial = torch.empty(count, dtype=torch.float32, device=x.device) if learned else x
     with torch.cuda.device_of(x):
         fire_backward[(count,)](
-            grad.to(x.dtype), x, grad_x, partial, scratch, scalar(decay, form), n, len(x), form.threshold,
-            form.v_reset or 0.0, form.alpha, form.beta,
-            DETACH=form.detach, SURROGATE=form.surrogate, SEGMENTED=segmented, **settings, **LAUNCH,
+            grad=grad.to(x.dtype), x=x, grad_x=grad_x, grad_decay=partial, scratch=scratch,
+            decay=decay_argument(decay, form), T=T, n=n, threshold=form.threshold, reset=form.rest,
+            alpha=form.alpha, beta=form.beta,
+            DETACH=form.detach, SURROGATE=form.surrogate, SEGMENTED=segmented, **constants, **LAUNCH,
         )  # fmt: skip
     return grad_x, partial.sum() if learned else None
 
 
-def _settings(x: Tensor, decay: Tensor | None, form: Form, segment: int, block: int | None) -> tuple[int, dict]:
-    """Elements a step, and the kernels' constexprs: none depends on the batch size."""
+def constants_of(x: Tensor, decay: Tensor | None, form: Form, *, segment: int, block: int | None) -> dict:
+    """The constants that both kernels are compiled for; none depends on the batch size."""
     steps = min(len(x), segment)
     aligned = (x[0, 0] if x.ndim > 2 else x[0]).numel() % 16 == 0
-    return x[0].numel(), {
-        "CHARGE": form.charge,
-        "LEARNED": decay is not None,
-        "SOFT": form.v_reset is None,
-        "STRICT": form.strict,
+    return {
+        **neuron_constants(decay, form),
         "STEPS": steps,
         "EVEN": len(x) % steps == 0,
         "ALIGNED": aligned,
-        "BLOCK": block or 32 * WARPS * elements(x.dtype, steps, aligned),
+        "BLOCK": block or 32 * WARPS * elements_per_thread(x.dtype, steps, aligned),
     }
 
 
-def elements(dtype: torch.dtype, steps: int, aligned: bool) -> int:
-    """Elements a thread: loads of 16 bytes; of 8 where a long segment in half precision would take the registers."""
+def neuron_constants(decay: Tensor | None, form: Form) -> dict:
+    """The constants that say what a step of the neuron computes."""
+    return {"CHARGE": form.charge, "LEARNED": decay is not None, "SOFT": form.v_reset is None, "STRICT": form.strict}
+
+
+def elements_per_thread(dtype: torch.dtype, steps: int, aligned: bool) -> int:
+    """How many fit a load of 16 bytes; of 8 in half precision with long segments, which would take all registers."""
     if not aligned:
         return 1
     return 8 if dtype != torch.float32 and steps <= 4 else 4
 
 
-def scalar(decay: Tensor | None, form: Form) -> float | Tensor:
-    """The decay as the kernels take it."""
+def decay_argument(decay: Tensor | None, form: Form) -> float | Tensor:
+    """The kernels' argument `decay`: a number, or a pointer to a learned one."""
     return form.decay if decay is None else decay.detach().float()
 
 

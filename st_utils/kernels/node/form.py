@@ -1,4 +1,10 @@
-"""What a kernel must know of an integrate-and-fire neuron: plain values, which travel through an op as one string."""
+"""What a kernel must know of an integrate-and-fire neuron.
+
+    form = Form(charge="decay", threshold=1.0, v_reset=0.0, detach="reset", surrogate="sigmoid", alpha=4.0, decay=0.5)
+    from_json(to_json(form)) == form      # True
+
+These are plain values, which pass through an operator as one string: its arguments are tensors, numbers and strings.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +12,19 @@ import json
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-# The shapes of a surrogate, d spike / d u with numbers a and b: surrogates.h and triton_neuron.py compute each of
-# them, and a class of st_utils/node says by `kernel` and `kernel_numbers` which one it is.
-SHAPES = {
-    "sigmoid": "a s (1 - s), s = sigmoid(a u)",
-    "cauchy": "a / (1 + (b u)^2)",
-    "triangle": "max(0, a - b |u|)",
-    "box": "a where |u| < b, else 0",
-    "plateau": "1 / (2 a) where |u| < a, else b",
-    "exponential": "a exp(-b |u|)",
-    "gaussian": "a exp(-(b u)^2)",
-    "soft_sign": "a / (1 + b |u|)^2",
-    "hyperbola": "a / (b + |u|)",
-    "capped_hyperbola": "min(1 / |u|, a)",
-    "power": "(1 + b |u|)^-a",
-    "log_tail": "a where u <= 0, else 1 / max(u, 1)",
-    "above": "a where u > 0, else 0",
-    "slopes": "a where u >= 0, else b",
-    "s2nn": "as sigmoid where u < 0, else b / (1 + u)",
-    "fourier": "2 b / pi times the sum of cos((2 i - 1) b u) for i from 1 to a - 1",
-}
-
 
 class Form(NamedTuple):
-    """One neuron in closed form: charge, fire on u = h - threshold, reset.
+    """One neuron in closed form; `st_utils/kernels/node/definition.py` has the equations.
 
-    charge, with d the decay and r = v_reset or 0:
-        "if":    h = v + x
-        "decay": h = v + (x - (v - r)) d
-        "plain": h = v - (v - r) d + x
-    v_reset None is the soft reset. `detach`: what carries no gradient, the s of the reset or the whole membrane
-    from step to step. `surrogate` is one of SHAPES, with its numbers `alpha` and `beta`; `strict` fires on u > 0
-    instead of u >= 0. `decay` is the d of a neuron that learns none.
+    Attributes:
+        charge: how the membrane h before firing comes from v and x; `if` has no leak, `decay` scales the input too.
+        threshold: fires where u = h - threshold is at least 0.
+        v_reset: v after a spike (hard reset), and v at rest; None subtracts the threshold (soft reset), rest is 0.
+        detach: what carries no gradient: `reset` is the s of the reset, `membrane` is all of v from step to step.
+        surrogate: ds/du, a name of `SHAPES` in `st_utils/kernels/node/surrogates.py`.
+        alpha, beta: that shape's a and b.
+        strict: fires where u > 0 instead of u >= 0.
+        decay: 1 / tau of a neuron that does not learn it.
     """
 
     charge: Literal["if", "decay", "plain"]
@@ -46,18 +33,24 @@ class Form(NamedTuple):
     detach: Literal["nothing", "reset", "membrane"]
     surrogate: str
     alpha: float
-    strict: bool
     beta: float = 0.0
+    strict: bool = False
     decay: float = 0.0
 
+    @property
+    def rest(self) -> float:
+        """v before the first step."""
+        return self.v_reset or 0.0
+
+
+# Cached: a model calls its neurons in every step, and writing the text takes longer than a small layer's kernel.
+@lru_cache(maxsize=1024)
+def to_json(form: Form) -> str:
+    """The form as an operator's argument; its numbers come back bit for bit."""
+    return json.dumps(form._asdict())
+
 
 @lru_cache(maxsize=1024)
-def written(form: Form) -> str:
-    """The form as the string that an op takes; its numbers come back bit for bit."""
-    return json.dumps(form)
-
-
-@lru_cache(maxsize=1024)
-def read(text: str) -> Form:
-    """The form that `written` wrote."""
-    return Form(*json.loads(text))
+def from_json(text: str) -> Form:
+    """The form that `to_json` wrote."""
+    return Form(**json.loads(text))

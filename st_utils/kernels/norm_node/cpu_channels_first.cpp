@@ -1,8 +1,14 @@
-// Batch norm and integrate-and-fire as one, over x [T, B, C, L] in that memory order (L: rows and columns).
+// Batch norm and integrate-and-fire as one, over x [T, B, C, L] in this memory order, L = rows times columns; loaded by
+// cpu.py. Definition: st_utils/kernels/norm_node/definition.py.
 //
-// A few channels at a time are gathered into a cache, as float32 [T, B * L] each: statistics, then normalise,
-// integrate and fire; so x is read once from memory and the spikes are written once. The way back recomputes
-// from x in the same manner. With `once`, x and its gradient are [B, C, L] and stand for all T steps alike.
+//     y = x scale + shift,   scale = weight / sqrt(var + eps),   shift = bias - mean scale,   then the neuron: see neuron.h
+//     dL/d bias = sum of dL/dy,   dL/d weight = sum of dL/dy (x - mean) / sqrt(var + eps)
+//     dL/dx = scale (dL/dy - along - (x - mean) across),   along = dL/d bias / N,   across = dL/d weight / (N sqrt(var + eps))
+//
+// with N = T B L numbers per channel; along = across = 0 where mean and var are constants. A few channels at a time are
+// gathered into a cache, as float32 [T, B * L] each; there they are normalised, integrated and fired, so that x is read
+// from memory once and s written once. Backward does the same with x and dL/ds. With `once`, x and dL/dx are [B, C, L]
+// and stand for T equal steps.
 #include "neuron.h"
 
 struct Shape {
@@ -12,15 +18,16 @@ struct Shape {
 namespace {
 
 struct Plan {
-    int64_t neurons, count, group, block;  // of a channel; its numbers; channels gathered together; row of neurons
+    // Neurons and numbers per channel; channels that are gathered together; neurons that go through time together.
+    int64_t neurons, count, group, block;
     explicit Plan(const Shape &s) : neurons(s.batch * s.length), count(s.steps * neurons) {
-        group = s.length < 256 ? 256 / s.length : 1;  // so that memory is read in runs of a kilobyte
+        group = s.length < 256 ? 256 / s.length : 1;  // memory is read in runs of a kilobyte or more
         block = block_size(s.steps);
     }
     int64_t groups(const Shape &s) const { return (s.channels + group - 1) / group; }
 };
 
-struct Room {  // what a thread works in
+struct Room {  // working memory of a thread
     std::vector<float> x, grad, h, y, v, carry, derivative, out;
     std::vector<double> decays;
     Room(const Shape &s, const Plan &p, bool back)
@@ -28,7 +35,7 @@ struct Room {  // what a thread works in
           y(p.block * (back ? s.steps : 1)), v(p.block), carry(p.block), derivative(p.block), out(p.block), decays(p.block) {}
 };
 
-// Channels c to c + group of x, whose `rows` are those of all T steps or of one, into `room`, each [T, B * L], float32.
+// Channels c ... c + group - 1 of x into `room`, float32 [T, B * L] each. x has `rows` = T B or, for `once`, B.
 void gather(const void *x, int dtype, const Shape &s, const Plan &p, int64_t c, int64_t group, int64_t rows, float *room) {
     for (int64_t row = 0; row < s.steps * s.batch; row++)
         for (int64_t g = 0; g < group; g++) {
@@ -38,7 +45,7 @@ void gather(const void *x, int dtype, const Shape &s, const Plan &p, int64_t c, 
         }
 }
 
-// And back again.
+// The reverse: from `room` to x.
 void scatter(const float *room, void *x, int dtype, const Shape &s, const Plan &p, int64_t c, int64_t group, int64_t rows) {
     for (int64_t row = 0; row < rows; row++)
         for (int64_t g = 0; g < group; g++) {
@@ -51,7 +58,7 @@ void scatter(const float *room, void *x, int dtype, const Shape &s, const Plan &
         }
 }
 
-const int64_t LANES = 16;  // partial sums side by side, so that the order of additions suits the vectors
+const int64_t LANES = 16;  // partial sums side by side: the compiler may not reorder a single sum into vectors
 
 inline float total(const float *lanes) {
     float sum = 0.0f;
@@ -68,7 +75,7 @@ inline float sum_of(const float *x, int64_t n) {
     return total(lanes);
 }
 
-// Sum over (x - mean) (y - other).
+// Sum of (x - mean) (y - other).
 inline float sum_of_product(const float *x, const float *y, float mean, float other, int64_t n) {
     float lanes[LANES] = {};
     int64_t i = 0;
@@ -78,7 +85,8 @@ inline float sum_of_product(const float *x, const float *y, float mean, float ot
     return total(lanes);
 }
 
-// Mean and variance (of the population) of n numbers: in runs, each about its own mean, merged in double.
+// Mean and population variance of `count` numbers: runs of 1024 about their own means in float, merged in double. One sum
+// in float would lose digits of a large mean or a long channel.
 void statistics(const float *x, int64_t count, double *mean, double *var) {
     double seen = 0.0, average = 0.0, squares = 0.0;
     for (int64_t from = 0; from < count; from += 1024) {
@@ -97,7 +105,7 @@ inline void normalise(const float *__restrict x, float *__restrict y, int64_t n,
     for (int64_t i = 0; i < n; i++) y[i] = x[i] * scale + shift;
 }
 
-// Spikes of one channel in the place of its input.
+// The spikes of one channel [T, B * L], in place of its input.
 void fire_channel(Room &room, Step step, float *x, const Shape &s, const Plan &p, float scale, float shift,
                   const Form &form) {
     for (int64_t from = 0; from < p.neurons; from += p.block) {
@@ -111,7 +119,7 @@ void fire_channel(Room &room, Step step, float *x, const Shape &s, const Plan &p
     }
 }
 
-struct Way {  // what the way back needs of the neuron
+struct Way {  // the neuron's functions for the backward pass
     Step step;
     Back back;
     Surrogate surrogate;
@@ -122,7 +130,7 @@ struct Sums {
     double of_grad = 0.0, of_product = 0.0, of_decay = 0.0;
 };
 
-// The gradient of a channel's normalised input in the place of the spikes' gradient, its sums added to `sums`.
+// One channel from dL/ds to dL/dy, in place in `grad`; adds its sums to `sums`.
 void back_through_node(Room &room, const Way &way, const float *x, float *grad, const Shape &s, const Plan &p, float scale,
                        float shift, float mean, const Form &form, Sums &sums) {
     for (int64_t from = 0; from < p.neurons; from += p.block) {
@@ -150,7 +158,7 @@ void back_through_node(Room &room, const Way &way, const float *x, float *grad, 
     }
 }
 
-// The gradient of x in the place of that of the normalised input.
+// One channel from dL/dy to dL/dx, in place in `grad`.
 void back_through_norm(const float *__restrict x, float *__restrict grad, int64_t count, float scale, float mean,
                        float along, float across) {
     for (int64_t i = 0; i < count; i++) grad[i] = scale * (grad[i] - along - (x[i] - mean) * across);
@@ -158,7 +166,8 @@ void back_through_norm(const float *__restrict x, float *__restrict grad, int64_
 
 }  // namespace
 
-// Training: `mean` and `var` (of the population) are written; else they are what normalises. weight, bias: or null.
+// In training, writes the batch's mean and population variance to `mean` and `var`; else normalises with these. weight and
+// bias may be null.
 extern "C" void zoo_norm_forward(int dtype, const void *x, void *spikes, const Shape *shape, int training, double eps,
                                  const float *weight, const float *bias, float *mean, float *var, const Form *form,
                                  int threads) {
@@ -189,7 +198,7 @@ extern "C" void zoo_norm_forward(int dtype, const void *x, void *spikes, const S
     }
 }
 
-// Writes gx, and the gradients of weight and bias; returns that of the decay.
+// Writes dL/dx to gx, and dL/d weight and dL/d bias; returns dL/d decay.
 extern "C" double zoo_norm_backward(int dtype, const void *grad, const void *x, void *gx, const Shape *shape, int training,
                                     double eps, const float *weight, const float *bias, const float *mean,
                                     const float *var, float *grad_weight, float *grad_bias, const Form *form,
@@ -218,7 +227,7 @@ extern "C" double zoo_norm_backward(int dtype, const void *grad, const void *x, 
                 const float along = training ? float(sums.of_grad / p.count) : 0.0f;
                 const float across = training ? float(sums.of_product * inverse * inverse / p.count) : 0.0f;
                 back_through_norm(channel, back, p.count, float(scale), mean[c], along, across);
-                for (int64_t i = rows * s.length; i < p.count; i++) back[i % p.neurons] += back[i];  // of all steps
+                for (int64_t i = rows * s.length; i < p.count; i++) back[i % p.neurons] += back[i];  // `once`: of all steps
             }
             scatter(room.grad.data(), gx, dtype, s, p, first, group, rows);
         }

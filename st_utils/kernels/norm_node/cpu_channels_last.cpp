@@ -1,9 +1,10 @@
-// Batch norm and integrate-and-fire as one, over x [T, B, L, C] in that memory order: channels last, L rows and columns.
+// Batch norm and integrate-and-fire as one, over x [T, B, L, C] in this memory order, channels last, L = rows times
+// columns; loaded by cpu.py. Definition: st_utils/kernels/norm_node/definition.py; formulas: cpu_channels_first.cpp.
 //
-// All channels of a place lie side by side: the statistics are sums over rows, and all else goes through memory in its
-// order. With `once`, x and its gradient are [B, L, C] and stand for all T steps alike. Sums are taken in pieces that
-// depend on the sizes alone, so that any number of threads gives the same numbers. A second pass goes through the
-// pieces backwards: what the first one read last may still be in a cache.
+// Memory is rows of C channels, one row per position: statistics are sums over rows, and everything else walks through
+// memory in its order. With `once`, x and dL/dx are [B, L, C] and stand for T equal steps. Sums are taken in pieces that
+// depend on the sizes alone, so that any number of threads gives the same bits. A second pass goes through the pieces
+// from the end: what the first pass read last may still be in a cache.
 #include "neuron.h"
 
 struct Shape {
@@ -12,10 +13,10 @@ struct Shape {
 
 namespace {
 
-const int64_t BLOCK = 256, RUN = 64;  // numbers that go through time together; rows with a mean of their own
+const int64_t BLOCK = 256, RUN = 64;  // numbers that go through time together; rows that are summed about their own mean
 
 struct Plan {
-    int64_t rows, channels, neurons, pieces, block;  // rows and neurons of a step; a block is some rows or part of one
+    int64_t rows, channels, neurons, pieces, block;  // rows and neurons per step; a block is whole rows, or part of one
     explicit Plan(const Shape &s) : rows(s.batch * s.length), channels(s.channels), neurons(rows * channels) {
         const int64_t wanted = s.steps * neurons / 65536;
         pieces = wanted < 1 ? 1 : wanted > 64 ? 64 : wanted;
@@ -23,7 +24,7 @@ struct Plan {
         block = channels < BLOCK ? BLOCK / channels * channels : BLOCK;
     }
     int64_t first(int64_t piece) const { return piece * rows / pieces; }
-    // work(from, n, c) for each block of a piece: n neurons from `from` on, the first of them of channel c.
+    // Calls work(from, n, c) for each block of a piece: n neurons from index `from` on, the first one of channel c.
     template <class Work> void blocks(int64_t piece, Work work) const {
         const int64_t end = first(piece + 1) * channels;
         for (int64_t from = first(piece) * channels, n; from < end; from += n) {
@@ -32,7 +33,7 @@ struct Plan {
             work(from, n, c);
         }
     }
-    // A number of each channel, repeated for all rows of a block.
+    // number(c) of each channel, repeated for all rows of a block: inner loops then need no channel index.
     template <class Number> std::vector<float> tiled(Number number) const {
         std::vector<float> all(channels < BLOCK ? block : channels);
         for (size_t i = 0; i < all.size(); i++) all[i] = float(number(int64_t(i) % channels));
@@ -41,7 +42,7 @@ struct Plan {
 };
 
 // -- statistics ----------------------------------------------------------------------------------------------
-struct Moments {  // of some rows: each channel's mean, and the sum of squares about it
+struct Moments {  // of the `seen` rows so far: each channel's mean, and the sum of squares about it
     int64_t seen = 0;
     std::vector<double> mean, squares;
     explicit Moments(int64_t channels) : mean(channels), squares(channels) {}
@@ -106,7 +107,7 @@ void normalise(const float *__restrict x, float *__restrict y, const float *__re
     for (int64_t i = 0; i < n; i++) y[i] = x[i] * scale[i] + shift[i];
 }
 
-struct Room {  // what a thread works in, for one block
+struct Room {  // working memory of a thread, for one block
     std::vector<float> x, y, h, v, carry, derivative, grad, out, all, product;
     std::vector<double> decays;
     Room(int64_t block, int64_t steps)
@@ -114,13 +115,13 @@ struct Room {  // what a thread works in, for one block
           all(block), product(block), decays(block) {}
 };
 
-struct Sums {  // over some rows, of a channel: the normalised input's gradient, and that times x - mean
+struct Sums {  // per channel, over some rows: of dL/dy, and of dL/dy (x - mean)
     std::vector<double> of_grad, of_product;
     double of_decay = 0.0;
     explicit Sums(int64_t channels) : of_grad(channels), of_product(channels) {}
 };
 
-struct Task {  // the way back
+struct Task {  // the backward pass
     const Shape s;
     const Plan p;
     const Form form;
@@ -147,8 +148,8 @@ void times(float *__restrict x, const float *__restrict factor, int64_t n) {
     for (int64_t i = 0; i < n; i++) x[i] *= factor[i];
 }
 
-// A block back through the neuron. To gx goes the gradient of the normalised input, summed over the steps if `once`;
-// or that of x already, where the norm's statistics are not x's own.
+// One block from dL/ds back through the neuron. Writes dL/dy to gx, summed over the steps if `once`; with constant
+// statistics dL/dx = scale dL/dy at once.
 void back_block(Room &room, const Task &k, Sums &sums, int64_t from, int64_t n, int64_t c) {
     const float *scale = &k.affine.scale[c], *mean = &k.mean[c];
     float *all = room.all.data(), *product = room.product.data();
@@ -180,7 +181,7 @@ void back_block(Room &room, const Task &k, Sums &sums, int64_t from, int64_t n, 
         store(out, k.gx, k.dtype, here, n, k.past());
     }
     const int64_t width = k.p.channels;
-    for (int64_t i = 0; i < n; i += width)  // row by row, or a part of one
+    for (int64_t i = 0; i < n; i += width)  // row by row, or the part of one row
         for (int64_t j = 0; j < width && i + j < n; j++)
             sums.of_grad[c + j] += all[i + j], sums.of_product[c + j] += product[i + j];
     if (k.learn)
@@ -195,7 +196,7 @@ void back_row_of_norm(const float *__restrict x, const float *grad, float *gx, c
     for (int64_t i = 0; i < n; i++) gx[i] = scale[i] * (grad[i] - along[i] - (x[i] - mean[i]) * across[i]);
 }
 
-// What the statistics, which are x's own, take from gx in place.
+// From dL/dy to dL/dx, in place in gx, where mean and var are the batch's own.
 void back_through_norm(const Task &k, const std::vector<float> &along, const std::vector<float> &across, int threads) {
     const int64_t steps = k.once ? 1 : k.s.steps;
 #pragma omp parallel num_threads(threads) if (threads > 1)
@@ -215,7 +216,8 @@ void back_through_norm(const Task &k, const std::vector<float> &along, const std
 
 }  // namespace
 
-// Training: `mean` and `var` (of the population) are written; else they are what normalises. weight, bias: or null.
+// In training, writes the batch's mean and population variance to `mean` and `var`; else normalises with these. weight and
+// bias may be null.
 extern "C" void zoo_norm_forward(int dtype, const void *x, void *spikes, const Shape *shape, int training, double eps,
                                  const float *weight, const float *bias, float *mean, float *var, const Form *form,
                                  int threads) {
@@ -245,7 +247,7 @@ extern "C" void zoo_norm_forward(int dtype, const void *x, void *spikes, const S
     }
 }
 
-// Writes gx, and the gradients of weight and bias; returns that of the decay.
+// Writes dL/dx to gx, and dL/d weight and dL/d bias; returns dL/d decay.
 extern "C" double zoo_norm_backward(int dtype, const void *grad, const void *x, void *gx, const Shape *shape, int training,
                                     double eps, const float *weight, const float *bias, const float *mean,
                                     const float *var, float *grad_weight, float *grad_bias, const Form *form,

@@ -1,4 +1,9 @@
-"""What a kernel must know of a batch norm."""
+"""What a kernel must know of a batch norm.
+
+    Norm(weight=None, bias=None, mean=None, var=None, eps=1e-5)      # no affine, with the batch's own statistics
+
+Its fields are arguments of the operator `zoo::norm_and_fire`, in this order.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,12 @@ from torch import Tensor
 
 
 class Norm(NamedTuple):
-    """A batch norm, y = (x - mean) / sqrt(var + eps) weight + bias; each float32 [C], or None.
+    """y = (x - mean) / sqrt(var + eps) weight + bias; tensors are float32 `[C]`.
 
-    No weight is 1, no bias is 0; no mean and var are the batch's own. var is the population's.
+    Attributes:
+        weight: None is 1.
+        bias: None is 0.
+        mean, var: None are the batch's own; var is the population's (biased).
     """
 
     weight: Tensor | None

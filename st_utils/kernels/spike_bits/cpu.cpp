@@ -1,8 +1,11 @@
-// Spikes as bits and small counts as bytes, and back; loaded by pack.py, which says what the numbers mean.
+// Spikes as bits, small counts as bytes, and back; loaded by pack.py. Definition: unpack(pack(x)) is x, bit for bit.
 //
-// A bit or a byte holds k of a number k * unit. Bits go in blocks of 512 numbers, so that 64 go through a loop side by
-// side: bit b of byte j of a block is number 64 b + j. Packing compares every number with what unpacking would
-// give, bit for bit, and gives up at the first block that differs.
+//     if (zoo_pack_bits(sizeof(float), x, &unit, out, n, threads))        // false where a number is neither 0 nor unit
+//         zoo_unpack_bits(sizeof(float), out, &unit, x, n, threads);
+//
+// A bit or a byte holds the k of a number k * unit. Bits go in blocks of 512 numbers: bit b of byte j of a block is number
+// 64 b + j, so that a loop handles 64 numbers side by side. Packing compares every number with what unpacking will give,
+// and stops at the first block that differs.
 #include <atomic>
 
 #include "neuron.h"
@@ -58,7 +61,7 @@ template <class Real> void unpack_bytes(const uint8_t *__restrict in, Real unit,
     for (int64_t i = 0; i < n; i++) x[i] = Real(in[i]) * unit;
 }
 
-// Every block of n numbers, on all threads; false, and no more blocks, after the first one that is.
+// work(block, first number, count) for every block of n numbers, on all threads; after the first false, no more, and false.
 template <class Work> bool all_blocks(int64_t n, int threads, Work work) {
     const int64_t blocks = (n + BLOCK - 1) / BLOCK;
     std::atomic<bool> fine{true};
@@ -97,7 +100,7 @@ template <class Real> bool from_bytes(const uint8_t *in, double unit, void *x, i
 
 }  // namespace
 
-// `size` is that of a number in bytes, `unit` points at the number that a set bit stands for.
+// `size` is the bytes per number, `unit` points at the number that a set bit stands for.
 extern "C" int zoo_pack_bits(int size, const void *x, const void *unit, uint8_t *out, int64_t n, int threads) {
     return size == 1   ? bits_of<uint8_t>(x, unit, out, n, threads)
            : size == 2 ? bits_of<uint16_t>(x, unit, out, n, threads)
@@ -112,7 +115,7 @@ extern "C" void zoo_unpack_bits(int size, const uint8_t *in, const void *unit, v
                 : from_bits<uint64_t>(in, unit, x, n, threads);
 }
 
-// The same for bytes; `unit` is a power of two, and a number is a float or a double.
+// The same with a byte per number; `unit` is a power of two, numbers are float (size 4) or double.
 extern "C" int zoo_pack_bytes(int size, const void *x, double unit, uint8_t *out, int64_t n, int threads) {
     return size == 4 ? bytes_of<float, uint32_t>(x, unit, out, n, threads) : bytes_of<double, uint64_t>(x, unit, out, n, threads);
 }

@@ -1,4 +1,12 @@
-"""Spikes as bits: what the backward pass keeps of spikes is packed; gradients are the same bit for bit."""
+"""Packs the spikes that autograd saves for the backward pass; gradients stay equal bit for bit.
+
+    x = (torch.rand(4, 2048) < 0.2).float().requires_grad_()
+    with packed_spikes():
+        y = (x * x).sum()      # saves x, in a bit per number
+    y.backward()
+
+The packing itself is in `pack.py`.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +21,18 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from st_utils.kernels.spike_bits.pack import Packed, pack, unpack
 
-SMALLEST = 1024  # numbers: below, a tensor is kept as it is
+SMALLEST = 1024  # numbers below which a tensor is saved as it is
 Hook = Callable[[Any], Any]
 
 
 class packed_spikes(torch.autograd.graph.saved_tensors_hooks):  # noqa: N801  (named like torch's own contexts)
-    """Within `with packed_spikes():` the forward pass keeps spikes in a bit and small counts in a byte a number.
+    """Within `with packed_spikes():` the forward pass saves spikes in a bit and small counts in a byte per number.
 
-    Every tensor that an operation saves for its backward pass is looked at: zeros and one other value take a bit
-    each, small multiples of 1, 1/2, ... 1/256 a byte, indices the narrowest integers. Any other is kept as it is, as
-    are parameters. A storage is packed once, however many operations save a view of it, and every view comes back
-    with its shape, strides and dtype. Saved-tensor hooks that were set outside get what is kept here. The backward
-    pass may run outside of the context. Under torch.compile, enter it around the call of the compiled model.
+    Of the tensors that operations save for their backward pass, those of zeros and one other value take a bit per
+    number, small multiples of 1, 1/2, ... 1/256 a byte, indices the narrowest integers. All others are saved as they
+    are, and so are parameters. A storage is packed once, however many operations save a view of it, and every view
+    comes back with its shape, strides and dtype. Saved-tensor hooks of an outer context get what is saved here. The
+    backward pass may run after the context. Under torch.compile, enter it around the call of the compiled model.
     """
 
     def __init__(self):
@@ -43,11 +51,12 @@ class packed_spikes(torch.autograd.graph.saved_tensors_hooks):  # noqa: N801  (n
         return _Saved(storage, self._outer[1], tensor._version, _View.of(tensor))
 
     def _storage(self, tensor: Tensor) -> _Storage:
-        """The tensor's storage, packed unless it can't be, as it was when the tensor was saved."""
+        """The tensor's storage, packed if it can be, with its numbers of now: a change in place has a new version."""
         storage = tensor.untyped_storage()
         key = storage._cdata, tensor._version, tensor.dtype
         known = self._storages.get(key)
         if known is None:
+            # as_strided sees the whole storage, whatever part and order of it the tensor is: all its views share it.
             packed = pack(tensor.detach().as_strided((storage.nbytes() // tensor.itemsize,), (1,), 0))
             if packed:
                 packed = replace(packed, data=self._outer[0](packed.data))
@@ -57,15 +66,15 @@ class packed_spikes(torch.autograd.graph.saved_tensors_hooks):  # noqa: N801  (n
 
 @dataclass(eq=False)
 class _Storage:
-    """`weak` keeps the address, by which storages are told apart, from being given away; not the memory."""
+    """A storage, packed, or None where it can't be."""
 
-    weak: StorageWeakRef
+    weak: StorageWeakRef  # keeps the address of the storage, its key, from being used again; does not keep its memory
     packed: Packed | None
 
 
 @dataclass(frozen=True)
 class _View:
-    """Where a tensor's numbers are in its storage."""
+    """The part of a storage that a tensor is: its numbers start ... stop - 1."""
 
     shape: torch.Size
     strides: tuple[int, ...]
@@ -81,13 +90,13 @@ class _View:
 
 @dataclass
 class _Saved:
-    """What autograd holds in a tensor's place: its storage and view, or, not packed, what the outer hook made of it."""
+    """What autograd holds in a tensor's place: a storage and a view of it, or the tensor, not packed."""
 
     storage: _Storage | None
     outer_unpack: Hook
     version: int
     place: _View | Tensor
-    whole: Any = None
+    outer_saved: Any = None  # of a tensor that is not packed: what the outer context's hook made of it
 
 
 def _restore(saved: _Saved) -> Tensor:
@@ -96,15 +105,15 @@ def _restore(saved: _Saved) -> Tensor:
         packed = saved.storage.packed
         numbers = unpack(replace(packed, data=saved.outer_unpack(packed.data)), place.start, place.stop)
         return numbers.as_strided(place.shape, place.strides)
-    if place._version != saved.version:  # torch itself does not look where hooks are set
+    if place._version != saved.version:  # with hooks set, torch does not check this itself
         raise RuntimeError(
             f"a tensor {list(place.shape)} that is needed for the gradient was changed in place after it was saved"
         )
-    return saved.outer_unpack(saved.whole)
+    return saved.outer_unpack(saved.outer_saved)
 
 
 def _may_be_spikes(tensor: Tensor) -> bool:
-    """Whether it is worth a look: plain and large, no parameter, no view of one."""
+    """Whether to try: a plain and large tensor that is no parameter and no view of one."""
     base = tensor if tensor._base is None else tensor._base
     return (
         type(tensor) is Tensor

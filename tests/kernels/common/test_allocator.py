@@ -1,4 +1,4 @@
-"""The C library's allocator: what it keeps, told by the pages that the system must map again."""
+"""The C library's allocator keeps freed memory: the system maps no page again."""
 
 from __future__ import annotations
 

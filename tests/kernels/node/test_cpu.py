@@ -319,10 +319,10 @@ def test_without_a_compiler_plain_torch_takes_over(tmp_path):
 def test_a_damaged_file_in_the_cache_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(compiler, "FLAGS", [*compiler.FLAGS, "-O0"])
-    key = compiler._key("cpu", compiler._target(compiler.compiler(), compiler.EXTRAS[0]))
-    file = compiler.cache_folder() / f"cpu-{key}.so"
+    key = compiler._key("node/cpu", compiler._target(compiler.compiler(), compiler.EXTRAS[0]))
+    file = compiler.cache_folder() / f"node-cpu-{key}.so"
     file.write_bytes(b"not a library")
-    assert compiler._load("cpu")
+    assert compiler._load("node/cpu")
     assert file.stat().st_size > 1000
 
 
@@ -330,13 +330,15 @@ def test_what_nobody_has_used_for_a_month_leaves_the_cache(tmp_path, monkeypatch
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(compiler, "_compile", lambda command, source, path: shutil.copy(built, path))
     built = cpu._library()._name
-    old, recent, other = (compiler.cache_folder() / name for name in ("cpu-old.so", "cpu-recent.so", "notes.txt"))
+    old, recent, other = (
+        compiler.cache_folder() / name for name in ("node-cpu-old.so", "node-cpu-recent.so", "notes.txt")
+    )
     for file, days in ((old, 31), (recent, 29), (other, 99)):
         file.touch()
         os.utime(file, (0, time.time() - days * 86400))
-    assert compiler._load("cpu")
+    assert compiler._load("node/cpu")
     assert not old.exists() and recent.exists() and other.exists()
-    mine = next(file for file in compiler.cache_folder().glob("cpu-*.so") if file != recent)
+    mine = next(file for file in compiler.cache_folder().glob("node-cpu-*.so") if file != recent)
     os.utime(mine, (0, time.time() - 40 * 86400))
-    assert compiler._load("cpu")
+    assert compiler._load("node/cpu")
     assert time.time() - mine.stat().st_mtime < 86400

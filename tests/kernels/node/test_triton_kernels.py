@@ -59,7 +59,7 @@ class Case(NamedTuple):
 
 
 def pairs() -> list[Case]:
-    """Few cases in which every two settings of different axes meet: greedily, the most new pairs first."""
+    """36 cases instead of 32,400: any two settings of different axes meet. Greedily, the most new pairs first."""
     places = [(axis, value) for axis, values in enumerate(AXES.values()) for value in values]
     open_pairs = {frozenset(p) for p in itertools.combinations(places, 2) if p[0][0] != p[1][0]}
     cases = []
@@ -86,7 +86,7 @@ class Given(PLIF):
 
 
 def sharpness(surrogate: str) -> dict[str, float]:
-    """Another alpha than the usual one, where there is one."""
+    """Another alpha than the default, for surrogates that have one."""
     return {"alpha": 1.7} if "alpha" in entry("surrogate", parse(surrogate)).params else {}
 
 
@@ -239,9 +239,9 @@ def test_nothing_in_nothing_out(shape):
 
 def test_the_batch_size_is_no_part_of_what_is_compiled():
     form = Case("decay", 0.0, "reset", "sigmoid", False, torch.float32, 4, (1,)).form
-    settings = [cuda._settings(torch.zeros(4, b, 3, 16), None, form, 8, None)[1] for b in (1, 2, 7, 64)]
+    settings = [cuda.constants_of(torch.zeros(4, b, 3, 16), None, form, segment=8, block=None) for b in (1, 2, 7, 64)]
     assert all(s == settings[0] for s in settings) and settings[0]["ALIGNED"]
-    odd = [cuda._settings(torch.zeros(4, b, 3, 5), None, form, 8, None)[1] for b in (1, 16, 64)]
+    odd = [cuda.constants_of(torch.zeros(4, b, 3, 5), None, form, segment=8, block=None) for b in (1, 16, 64)]
     assert all(s == odd[0] for s in odd) and not odd[0]["ALIGNED"]
 
 

@@ -140,14 +140,14 @@ def test_who_goes_one_by_one():
     hooked[1].register_forward_hook(lambda *_: None)
     watched[0].register_full_backward_hook(lambda *_: None)
     sync = nn.SyncBatchNorm(3), create("node", "lif")
-    told = nn.BatchNorm2d(3), create("node", "lif(backend=torch)")
-    for modules in (hooked, watched, momentless, sync, told, (nn.BatchNorm2d(3), create("node", "klif"))):
+    plain = nn.BatchNorm2d(3), create("node", "lif(backend=torch)")
+    for modules in (hooked, watched, momentless, sync, plain, (nn.BatchNorm2d(3), create("node", "klif"))):
         assert not fused_backend(*modules, x, 4)
     assert fused_backend(*pair(3), x, 4)
     assert not fused_backend(*pair(3), x.double(), 4)
     assert not fused_backend(*pair(3), x.transpose(3, 4), 4)
     assert not fused_backend(*pair(3), torch.randn(4, 2, 3, 2, 2), 4)
-    for modules in (hooked, momentless, told):
+    for modules in (hooked, momentless, plain):
         assert torch.equal(norm_then_fire(*modules, x), one_by_one(*modules, x))
 
 

@@ -85,7 +85,7 @@ def check(case: Case, batch: bool, static: bool = False, last: bool = False) -> 
     assert found.dtype == x.dtype and torch.equal(found.double(), spikes)
     assert all(torch.equal(s, v) if batch else not s.numel() for s, v in zip(statistics, (mean, var), strict=True))
     norm = norm._replace(mean=mean, var=var) if batch else norm
-    found = fused.backward(grad, x, norm, batch, decay, case.form, block=32)
+    found = fused.backward(grad, x, norm, decay, case.form, batch, block=32)
     assert found[0].dtype == x.dtype and (found[3] is None) == (len(grads) == 3)
     for what, ours, theirs in zip(("x", "weight", "bias", "decay"), found, grads, strict=False):
         scale = theirs.abs().amax().item()
@@ -130,5 +130,5 @@ def test_channels_last(case, batch):
 
 
 def test_the_batch_size_is_no_part_of_what_is_compiled():
-    settings = [fused._Shape(torch.zeros(4, b, 6, 7, 7), 4, None).settings for b in (1, 2, 16, 63)]
+    settings = [fused.Tiles(torch.zeros(4, b, 6, 7, 7), 4, None).constants for b in (1, 2, 16, 63)]
     assert all(s == settings[0] for s in settings)

@@ -8,7 +8,7 @@ from torch import nn
 import zoo
 from st_utils.kernels.common.compiler import library
 from st_utils.kernels.spike_conv import op as sparse_conv
-from st_utils.kernels.spike_conv.op import Conv2d
+from st_utils.kernels.spike_conv.conv2d import Conv2d
 
 pytestmark = pytest.mark.skipif(library("spike_conv/cpu") is None, reason="needs a C++ compiler")
 USUAL = sparse_conv.DENSEST
@@ -19,7 +19,7 @@ KERNELS = [(1, 1), (3, 3), (5, 5), (1, 3), (3, 1)]
 def always(monkeypatch):
     """By additions, however few the numbers and however dense."""
     monkeypatch.setattr(sparse_conv, "LEAST", 0)
-    monkeypatch.setattr(sparse_conv, "DENSEST", (1.0, 1.0))
+    monkeypatch.setattr(sparse_conv, "DENSEST", sparse_conv.Densities(1.0, 1.0))
 
 
 @pytest.fixture

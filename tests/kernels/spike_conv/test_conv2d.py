@@ -11,14 +11,14 @@ from torch import nn
 
 import registry
 import zoo
-from st_utils.kernels.spike_conv.op import Conv2d
+from st_utils.kernels.spike_conv.conv2d import Conv2d
 
 ROOT = Path(__file__).parents[3]
 ORDERS = (torch.contiguous_format, torch.channels_last)
 
 # Each prints a line when its backward passes are done and equal to those of nn.Conv2d in float64.
 CHANNELS = """
-from tests.kernels.spike_conv.test_strided import compare
+from tests.kernels.spike_conv.test_conv2d import compare
 for channels in range(1, 65):
     for stride in (2, 3):
         compare(channels, 16, stride)
@@ -26,7 +26,7 @@ for channels in range(1, 65):
 print("done")
 """
 PARTS = """
-from tests.kernels.spike_conv.test_strided import train_parts
+from tests.kernels.spike_conv.test_conv2d import train_parts
 train_parts()
 print("done")
 """
