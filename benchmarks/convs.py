@@ -27,7 +27,7 @@ from benchmarks.timing import alternate
 from st_utils.kernels.common.allocator import keep_freed_memory
 from st_utils.kernels.spike_conv import op as sparse_conv
 from st_utils.kernels.spike_conv.conv2d import Conv2d
-from st_utils.training.run_folder import environment
+from st_utils.training.environment import environment
 
 DENSITIES = (0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5)
 # Input [N, C, H, W], channels out, kernel.

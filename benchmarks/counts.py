@@ -38,7 +38,7 @@ from st_utils.analysis.operations import OperationCounter
 from st_utils.analysis.profile import profile
 from st_utils.kernels.node import op
 from st_utils.kernels.spike_conv import op as sparse_conv
-from st_utils.training.run_folder import environment
+from st_utils.training.environment import environment
 
 SPECS = ("spikformer", "sdt", "qkformer", "spikingresformer", "dta_snn18", "sdt_v3")
 EVENTS = 'sdt(embed_dim=256, depth=2, embedding=ms_sps(pooling="1111"), step=8)'  # on [B, 8, 2, 64, 64]

@@ -26,7 +26,7 @@ from pathlib import Path
 import zoo  # noqa: F401  (registers the parts)
 from registry import create
 from st_utils.data import EpochLoader, build_loaders, loader
-from st_utils.training.run_folder import environment
+from st_utils.training.environment import environment
 
 
 def epoch_seconds(batches: EpochLoader, epoch: int) -> float:

@@ -27,8 +27,8 @@ from benchmarks.result import publish
 from benchmarks.timing import alternate
 from st_utils.kernels.common.allocator import keep_freed_memory
 from st_utils.training import launch
+from st_utils.training.environment import environment
 from st_utils.training.finite import Look, Watch
-from st_utils.training.run_folder import environment
 from st_utils.training.settings import Settings
 from st_utils.training.trainer import Trainer, seed_everything
 

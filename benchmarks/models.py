@@ -49,7 +49,7 @@ from benchmarks.timing import seconds
 from st_utils.kernels.common.allocator import keep_freed_memory
 from st_utils.kernels.spike_bits.saved_tensors import packed_spikes
 from st_utils.kernels.spike_conv.conv2d import Conv2d
-from st_utils.training.run_folder import environment
+from st_utils.training.environment import environment
 from st_utils.training.trainer import compiled
 
 STEPS = 4

@@ -37,7 +37,7 @@ from registry import create
 from st_utils.braincog.nodes import neuron_class
 from st_utils.kernels.common.allocator import keep_freed_memory
 from st_utils.layer.norm_then_fire import norm_then_fire
-from st_utils.training.run_folder import environment
+from st_utils.training.environment import environment
 
 MAIN = (4, 64, 64 * 384)  # the layer of the project's speed targets
 GRID_STEPS = (1, 2, 4, 8, 16, 32, 64)

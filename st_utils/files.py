@@ -1,16 +1,23 @@
-"""Writing files whole or not at all, and what is said where the system refuses."""
+"""Writing files whole or not at all, and what is said where the system refuses.
+
+write_atomic("runs/NAME/summary.json", [b"{", b"}"])
+# UserError: cannot write runs/NAME/summary.json: No space left on device; make room or choose another --output
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from st_utils.errors import UserError
 
 
-def write_atomic(path, chunks, before=None):
+def write_atomic(
+    path: str | Path, chunks: Iterable[bytes | memoryview], before: Callable[[], None] | None = None
+) -> None:
     """Make `path` the file of these chunks of bytes: a reader sees the old file or the new one, never a part.
 
     `before` is called when the new file is complete on disk and not yet in place. On any failure the old file
@@ -43,11 +50,11 @@ def write_atomic(path, chunks, before=None):
         raise
 
 
-def spare_name(path):
+def spare_name(path: Path) -> Path:
     """A fresh hidden name beside `path`; not from `random`, whose state belongs to the run."""
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
-def refusal(path, error):
+def refusal(path: str | Path, error: OSError) -> UserError:
     """The UserError for an OSError met while writing `path`."""
     return UserError(f"cannot write {path}: {error.strerror or error}; make room or choose another --output")

@@ -1,11 +1,17 @@
-"""Where numbers stopped being finite: the first layer, forward or backward, found by running the batch once more."""
+"""Where numbers stopped being finite: the first layer, forward or backward, found by running the batch once more.
+
+    first_not_finite(model, lambda: model(images))  # "blocks.0.mlp.branch.fc1.conv gives inf or nan"
+    raise why_step_stopped(trainer, loss, parts, part_loss, "epoch 2, step 7")
+
+Each process calls these functions, and all of them raise the same line.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,26 +23,47 @@ from st_utils.training.memory import statistics_set_aside
 from st_utils.training.parameter_groups import named_state
 
 if TYPE_CHECKING:
-    from st_utils.training.trainer import Part, Trainer
+    from st_utils.training.step import Part, PartLoss
+    from st_utils.training.trainer import Trainer
+
+
+class Finding(NamedTuple):
+    """What a process found, in words; `process` is " on process 1", say, or empty where there is one process."""
+
+    process: str
+    where: str
+
+
+class BadGradient(NamedTuple):
+    """Whether a backward pass shows a gradient that is not finite, and where it begins, in words."""
+
+    found: bool
+    where: str
+
 
 FINITE = "every layer's output is finite, so the loss itself overflows"
 
 
-def why_step_stopped(trainer: Trainer, mean: float, parts: list[Part], epoch: int, number: int) -> UserError:
-    """The error of a step whose loss, weights or gradients are not finite, in one line that names the first.
+def why_step_stopped(
+    trainer: Trainer, mean: float, parts: Sequence[Part], part_loss: Callable[[Part], PartLoss], place: str
+) -> UserError:
+    """The error of a step whose loss, weights or gradients are not finite; its line names the first that is not.
 
-    Every process calls it; all give the same line, of the first process that meets it by itself.
+    Args:
+        mean: the step's loss.
+        parts: its micro-batches.
+        part_loss: computes the loss of one of them again.
+        place: the step's, such as "epoch 2, step 7".
     """
     losses: list[float] = []
 
     def forward() -> None:
-        losses.extend(trainer._loss(trainer.model, part, epoch, number)[0].item() for part in parts)
+        losses.extend(part_loss(part).loss.item() for part in parts)
 
     def backward() -> None:
         trainer.optimizer.zero_grad(set_to_none=True)
         for part in parts:
-            loss = trainer._loss(trainer.model, part, epoch, number)[0] / len(parts)
-            trainer.scaler.scale(loss).backward()
+            trainer.scaler.scale(part_loss(part).loss / len(parts)).backward()
 
     weights, gradients = not_finite(trainer.watch.weights()), not_finite(trainer.watch.gradients())
     if not math.isfinite(mean):
@@ -54,17 +81,17 @@ def why_step_stopped(trainer: Trainer, mean: float, parts: list[Part], epoch: in
         if trainer.scaler.is_enabled():
             what += f" in {trainer.skipped} steps in a row, at a loss scale of {trainer.scaler.get_scale():g} now,"
             advice = "use --amp bf16 or none, or lower --lr"
-    return UserError(f"{what} in epoch {epoch}, step {number}{process}: {where}; {_kept(trainer)}: {advice}")
+    return UserError(f"{what} in {place}{process}: {where}; {_kept(trainer)}: {advice}")
 
 
 @torch.no_grad()
 def why_test_stopped(trainer: Trainer, model: nn.Module, loss: float) -> UserError:
-    """The error of a test whose loss is not finite: the accuracy beside it would be of numbers that are none."""
+    """The error of a test whose loss is not finite: an accuracy of such logits would mean nothing."""
 
     def forward() -> None:
         for inputs, labels in trainer.batches(trainer.test_loader, 0):
             if len(labels):
-                with trainer._autocast():
+                with trainer.autocast():
                     model(inputs)
 
     where = first_not_finite(model, forward)
@@ -74,7 +101,7 @@ def why_test_stopped(trainer: Trainer, model: nn.Module, loss: float) -> UserErr
 
 
 def refuse_to_keep(trainer: Trainer) -> None:
-    """Raise UserError where what a checkpoint would hold is not finite: weights, moving average, optimiser's state."""
+    """Raise UserError where a checkpoint would hold inf or nan: in weights, moving average or the optimiser's state."""
     weights = trainer.watch.weights()
     average = trainer.ema.module.state_dict() if trainer.ema else {}
     held = weights | {f"the moving average's {name}": average[name] for name in weights if name in average}
@@ -91,10 +118,11 @@ def _kept(trainer: Trainer) -> str:
     return "the checkpoint of the last whole epoch is kept" if trainer.epoch else "no epoch is whole yet"
 
 
-def _first_of_all(found: bool, where: str) -> tuple[str, str]:
-    """What the first process says that has found it, and which process that is, where there are more than one."""
-    _, rank, where = min(distributed.gathered((not found, distributed.rank(), where)))
-    return (f" on process {rank}" if distributed.world_size() > 1 else ""), where
+def _first_of_all(found: bool, where: str) -> Finding:
+    """What the first process that has found something says; process 0 where none has."""
+    everyones = distributed.gathered((found, where))
+    rank = next((rank for rank, (has, _) in enumerate(everyones) if has), 0)
+    return Finding(f" on process {rank}" if distributed.world_size() > 1 else "", everyones[rank][1])
 
 
 def first_not_finite(model: nn.Module, run: Callable[[], Any]) -> str:
@@ -127,13 +155,16 @@ def first_not_finite(model: nn.Module, run: Callable[[], Any]) -> str:
     return found[0] if found else FINITE
 
 
-def first_bad_gradient(model: nn.Module, run: Callable[[], Any], bad: Sequence[str]) -> tuple[bool, str]:
-    """Where the backward pass of `run`, which calls the model and its loss's `backward`, first gives inf or nan.
+def first_bad_gradient(model: nn.Module, run: Callable[[], Any], bad: Sequence[str]) -> BadGradient:
+    """Find where a backward pass first gives inf or nan.
 
-    Returns whether this pass shows it, and a clause that names the parameter whose gradient is the first to be so in
-    the order of the backward pass, from the loss down, and the layer that it came from, such as "that of
-    embedding.conv.weight is inf or nan, from embedding.node on". `bad` names the parameters whose gradients were so:
-    the last of them is told where the pass shows nothing. Gradients are left as they come out.
+    The clause names the parameter whose gradient is the first to be inf or nan, in the order of the backward pass, and
+    the layer that this came from: "that of embedding.conv.weight is inf or nan, from embedding.node on backwards".
+    Gradients are left as the pass leaves them.
+
+    Args:
+        run: calls the model, and `backward` of its loss.
+        bad: names of the parameters whose gradients were inf or nan; the last is named where the pass shows nothing.
     """
     seen: list[tuple[str, str]] = []  # (what the gradient is of, where it was made), of those that are not finite
 
@@ -172,7 +203,7 @@ def first_bad_gradient(model: nn.Module, run: Callable[[], Any], bad: Sequence[s
             handle.remove()
     first = next((what for what, _ in seen if what), bad[-1] if bad else "a parameter")
     source = f", from {seen[0][1]} on backwards" if seen else ""
-    return bool(seen), f"that of {first} is inf or nan{source}"
+    return BadGradient(bool(seen), f"that of {first} is inf or nan{source}")
 
 
 def _record(seen: list[tuple[str, str]], parameter: str, layer: str, grad: Tensor) -> None:

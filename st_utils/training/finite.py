@@ -1,6 +1,6 @@
-"""Whether what a run computes, writes and loads is finite; by name, where it is not.
+"""Whether the numbers that a run computes, writes and loads are finite, and the names of those that are not.
 
-Spikes hide what is not: a NaN current fires 0, so that the loss stays finite over weights that are gone.
+Spikes hide inf and nan: a NaN current fires 0, so that the loss stays finite while weights are lost.
 
     watch = Watch(model)
     ...  # forward, backward
@@ -22,7 +22,7 @@ OTHER_CHECKPOINT = "test another one; where it is a run's last, delete that file
 
 
 class Look(NamedTuple):
-    """What a step came to: the sum of its losses, the 2-norm of its gradient, and which are not finite, if any."""
+    """A step's loss (summed over micro-batches), its gradient's 2-norm, and what of it is not finite, if anything."""
 
     loss: float
     norm: Tensor
@@ -30,9 +30,9 @@ class Look(NamedTuple):
 
 
 class Watch:
-    """Looks at a model's gradients, parameters and running statistics at each step.
+    """Checks a model's gradients, parameters and running statistics at each step.
 
-    Buffers that are not finite from the start (an attention's mask of -inf) are constants, and left alone.
+    Buffers that are not finite from the start (an attention's mask of -inf) are constants, and are not checked.
     """
 
     def __init__(self, model: nn.Module):
@@ -51,10 +51,11 @@ class Watch:
 
     @torch.no_grad()
     def look(self, losses: Sequence[Tensor]) -> Look:
-        """See a step after its backward pass, whose micro-batches had these losses; waits for the device once.
+        """Check a step after its backward pass; `losses` are those of its micro-batches. Waits for the device once.
 
-        One norm over the gradients and one over the weights are inf or nan if a number among them is. They are also
-        inf where the sum of squares overflows: only then is each tensor looked at, and the norm taken in float64.
+        A norm over all gradients is inf or nan if one number among them is, and so is one over all weights: two norms
+        take the place of a look at each tensor. They are also inf where a sum of squares overflows: then each tensor
+        is looked at, and the norm is taken in float64.
         """
         gradients = list(self.gradients().values())
         norm = total_norm(gradients)
@@ -68,9 +69,9 @@ class Watch:
 
 @torch.no_grad()
 def total_norm(tensors: Iterable[Tensor], dtype: torch.dtype | None = None) -> Tensor:
-    """The 2-norm of all floating-point tensors together, a tensor without axes, computed as torch's own clipping does.
+    """The 2-norm of all floating-point tensors together, a scalar tensor, computed as torch's own clipping does.
 
-    `dtype` is that of the sums of squares. The tensors are on one device.
+    `dtype` is that of the sums of squares. The tensors must be on one device.
     """
     floating = [t for t in tensors if t.is_floating_point() or t.is_complex()]
     if not floating:
@@ -81,14 +82,14 @@ def total_norm(tensors: Iterable[Tensor], dtype: torch.dtype | None = None) -> T
 
 @torch.no_grad()
 def clip_gradients(gradients: Iterable[Tensor], largest: float, norm: Tensor) -> None:
-    """Scale gradients whose norm is known to be `norm` to the norm `largest` at most, as `clip_grad_norm_` does."""
+    """Scale gradients of the 2-norm `norm` to at most `largest`, as `clip_grad_norm_` does."""
     factor = torch.clamp(largest / (norm + 1e-6), max=1.0)
     torch._foreach_mul_(list(gradients), factor)
 
 
 @torch.no_grad()
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """The names of those with a number that is inf or nan, in order; tensors on the meta device have none."""
+    """The names of the tensors that hold inf or nan, in order; tensors on the meta device hold no numbers."""
     return [
         name
         for name, tensor in tensors.items()
@@ -99,17 +100,17 @@ def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """A clause that names the first of those that are not finite, and says how many more there are."""
+    """Names the first that is not finite and counts the others: "head.weight is inf or nan, as are 3 more"."""
     return f"{names[0]} is inf or nan" + (f", as are {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def refuse_not_finite(
     weights: Mapping[str, Tensor], model: nn.Module, what: str = "these weights", advice: str = "take others"
 ) -> None:
-    """Check weights before they are loaded into a model, by names of its `state_dict()`.
+    """Raise UserError, which names the first, where weights for a model hold inf or nan.
 
-    Buffers that are equal to the model's own pass: an attention's mask of -inf. Raises UserError with the name of the
-    first parameter or running statistic that has inf or nan.
+    `weights` are by the names of its `state_dict()`. A buffer that equals the model's own passes: an attention's mask
+    of -inf.
     """
     parameters, own = dict(model.named_parameters()), model.state_dict()
     bad = not_finite({name: tensor for name, tensor in weights.items() if isinstance(tensor, Tensor)})

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import registry
 from st_utils.data import DataSet
@@ -98,24 +98,47 @@ def dataset_as_recorded(text: str, args: dict[str, Any], typed: dict[str, Any]) 
     return spec_as_recorded("dataset", text, args, "dataset" in typed, decided=sized)
 
 
-def find_run(settings: Settings, record: dict[str, Any]) -> tuple[RunFolder | None, Path | None, dict | None]:
-    """The folder, checkpoint and state that --resume means: all None for a fresh run.
+class Found(NamedTuple):
+    """What --resume means: a run's folder, its checkpoint and the state in it; each None where there is none."""
+
+    folder: RunFolder | None = None
+    checkpoint: Path | None = None
+    state: dict[str, Any] | None = None
+
+
+class AgreedRun(NamedTuple):
+    """What all processes know of the run to go on with.
+
+    Attributes:
+        record: what it is made of, see `recorded_facts`.
+        folder: the first process's alone; None where the run is new.
+        state: of its checkpoint, if it has one.
+        summary: of a finished run.
+    """
+
+    record: dict[str, Any]
+    folder: RunFolder | None
+    state: dict[str, Any] | None
+    summary: dict[str, Any] | None
+
+
+def find_run(settings: Settings, record: dict[str, Any]) -> Found:
+    """Find what --resume means; nothing for a fresh run.
 
     record: what the run is made of, see `recorded_facts`.
     """
     if settings.resume is None:
-        return None, None, None
-    path, wanted = Path(settings.resume), identity(settings, record)
-    trains = not (settings.eval or settings.profile or settings.audit)
+        return Found()
+    path, wanted, trains = Path(settings.resume), identity(settings, record), _trains(settings)
     if settings.resume != "auto" and path.is_file():
         if not settings.eval:
             raise UserError(f"{path} is one checkpoint: give its run's folder to --resume, or add --eval")
-        state = checkpoint.load(path)
+        state = checkpoint.load(path, alone=True)
         _tell(path, recorded_args(settings.resume)[0] or state.get("record", {}), wanted, settings)
-        return None, path, state
+        return Found(None, path, state)
     folder = _same_run(settings, wanted) if settings.resume == "auto" else RunFolder.open(path)
     if folder is None:
-        return None, None, None
+        return Found()
     if trains and settings.resume != "auto":
         _refuse_another(folder, wanted, settings)
     _tell(folder.path, folder.args, wanted, settings)
@@ -124,9 +147,13 @@ def find_run(settings: Settings, record: dict[str, Any]) -> tuple[RunFolder | No
     if not any(file.exists() for file in checkpoint.rotating_paths(folder.path, "last")):
         if settings.eval:
             raise UserError(f"{folder.path} has no checkpoint yet")
-        return folder, None, None
-    state, path, _ = checkpoint.load_newest(folder.path, "last")
-    return folder, path, state
+        return Found(folder)
+    state, path, _ = checkpoint.load_newest(folder.path, "last", alone=not trains)
+    return Found(folder, path, state)
+
+
+def _trains(settings: Settings) -> bool:
+    return not (settings.eval or settings.profile or settings.audit)
 
 
 def _same_run(settings: Settings, wanted: dict[str, Any]) -> RunFolder | None:
@@ -179,19 +206,18 @@ def _tell(path: Path, args: dict[str, Any], wanted: dict[str, Any], settings: Se
         )
 
 
-def agreed_run(settings: Settings, data: DataSet) -> tuple[dict[str, Any], RunFolder | None, dict | None, dict | None]:
-    """What the first process finds: what the run is made of, its folder (the first process's alone), its state, and
-    a finished run's summary.
-    """
-    folder = state = None
+def agreed_run(settings: Settings, data: DataSet) -> AgreedRun:
+    """Find the run in the first process; the others learn of it, and each loads the checkpoint."""
+    found = Found()
 
-    def find() -> tuple[dict[str, Any], Path | None, dict | None]:
-        nonlocal folder, state
+    def find() -> tuple[dict[str, Any], Path | None, dict[str, Any] | None]:
+        nonlocal found
         record = recorded_facts(settings, data)
-        folder, path, state = find_run(settings, record)
-        return record, path, folder and folder.read_summary()
+        found = find_run(settings, record)
+        return record, found.checkpoint, found.folder and found.folder.read_summary()
 
     record, path, summary = distributed.from_first(find)
+    state = found.state
     if path is not None and state is None:
-        state = checkpoint.load(path)
-    return record, folder, state, summary
+        state = checkpoint.load(path, alone=not _trains(settings))
+    return AgreedRun(record, found.folder, state, summary)

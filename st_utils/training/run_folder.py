@@ -1,13 +1,19 @@
 """A run's folder under --output.
 
+    with RunFolder.create("runs", {"model": "sdt", "dataset": "digits", "seed": 42}) as folder:
+        folder.append_metrics({"epoch": 1, "top1": 38.2})
+    RunFolder.find("runs", {"model": "sdt", "dataset": "digits", "seed": 42}).read_metrics()
+
     args.yml        the run's arguments, with its `identity`: those arguments that determine the result
-    metrics.jsonl   one JSON object a line, one line an epoch
+    metrics.jsonl   a JSON object per line, a line per epoch
     summary.json    the result; a run that has it is finished
-    last.safetensors, last.prev.safetensors, best.safetensors   see checkpoint.py
+    last.safetensors, last.state.safetensors, last.prev.*, best.safetensors   see checkpoint.py
     .lock           held by the process that writes here
 
 Every write is whole or not at all; what the system refuses becomes a UserError of one line, naming the path.
 """
+
+from __future__ import annotations
 
 import contextlib
 import fcntl
@@ -16,22 +22,22 @@ import itertools
 import json
 import logging
 import os
-import platform
 import re
 import shutil
-import subprocess
 import weakref
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO, Any, Self
 
-import torch
 import yaml
 
 from st_utils.errors import UserError
 from st_utils.files import refusal, write_atomic
 
 _log = logging.getLogger(__name__)
-_folders = weakref.WeakSet()
+_folders: weakref.WeakSet[RunFolder] = weakref.WeakSet()
+Row = dict[str, Any]  # an epoch's figures
 
 
 class RunFolder:
@@ -40,16 +46,16 @@ class RunFolder:
     Writing takes its lock, which `close()`, the end of a `with` block or of the process releases; reading does not.
     """
 
-    def __init__(self, path, identity, created, args=None):
+    def __init__(self, path: str | Path, identity: dict[str, Any], created: str, args: dict[str, Any] | None = None):
         self.path, self.args = Path(path), args or {}
         self.last, self.best = self.path / "last.safetensors", self.path / "best.safetensors"
         self.identity, self._created = identity, created
         self._metrics, self._summary = self.path / "metrics.jsonl", self.path / "summary.json"
-        self._lock = None
+        self._lock: IO | None = None
         _folders.add(self)
 
     @classmethod
-    def create(cls, output, identity, name_hint=None):
+    def create(cls, output: str | Path, identity: Mapping[str, Any], name_hint: str | None = None) -> Self:
         """Make a run's folder, locked: `<name_hint>-<8 hex of the identity's hash>`, or that with -2, -3, ...
 
         `identity` is a dict of plain values; `name_hint` defaults to its model, dataset and seed.
@@ -75,12 +81,12 @@ class RunFolder:
         return folder
 
     @classmethod
-    def find(cls, output, identity):
+    def find(cls, output: str | Path, identity: Mapping[str, Any]) -> Self | None:
         """The newest folder under `output` whose args.yml records this identity, or None."""
         return next((folder for folder in cls.all(output) if not folder.differences(identity)), None)
 
     @classmethod
-    def all(cls, output):
+    def all(cls, output: str | Path) -> list[Self]:
         """Every run's folder under `output`, the newest first; one with a damaged args.yml is logged and left out."""
         found = []
         try:
@@ -97,7 +103,7 @@ class RunFolder:
         return sorted(found, key=lambda folder: folder._created, reverse=True)
 
     @classmethod
-    def open(cls, path):
+    def open(cls, path: str | Path) -> Self:
         """The run's folder at `path`. Raises UserError when that is not one."""
         try:
             args = yaml.safe_load((Path(path) / "args.yml").read_bytes())
@@ -106,21 +112,21 @@ class RunFolder:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise UserError(f"{path} is not a run's folder: no usable args.yml ({reason})") from error
 
-    def differences(self, identity):
-        """The names of what is otherwise in `identity` than in the recorded one: [] for the same run."""
+    def differences(self, identity: Mapping[str, Any]) -> list[str]:
+        """The names of the values that differ between `identity` and the recorded one: [] for the same run."""
         ours, theirs = self.identity, _plain(identity)
         return [name for name in {**ours, **theirs} if _canonical(ours.get(name)) != _canonical(theirs.get(name))]
 
     @property
-    def finished(self):
+    def finished(self) -> bool:
         """Whether the run wrote its summary."""
         return self.read_summary() is not None
 
-    def record_further(self, identity):
+    def record_further(self, identity: Mapping[str, Any]) -> None:
         """Add to the identity what an older version did not record; the next `write_args` writes it."""
         self.identity = {**_plain(identity), **self.identity}
 
-    def lock(self):
+    def lock(self) -> None:
         """Keep other processes from writing here. Raises UserError when one already does."""
         if self._lock is not None:
             return
@@ -138,36 +144,36 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 spare.unlink()
 
-    def close(self):
+    def close(self) -> None:
         """Release the lock."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self.lock()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def write_args(self, args):
+    def write_args(self, args: Mapping[str, Any]) -> None:
         """Write args.yml: these arguments, and the identity."""
         self.lock()
         record = {**_plain(args), "identity": self.identity, "created": self._created}
         write_atomic(self.path / "args.yml", [yaml.safe_dump(record, sort_keys=False).encode()])
 
-    def append_metrics(self, row):
+    def append_metrics(self, row: Row) -> None:
         """Add one epoch's line; `row` has an integer `epoch`, and replaces lines from that epoch on.
 
-        A number that is not finite becomes null. The small file is written anew: no kill leaves half a line.
+        A number that is not finite becomes null. The whole file is written anew, so that no kill leaves half a line.
         """
         self.lock()
         row, epoch = _plain(row, finite=True), _epoch(row)
         self._write_rows([*(old for old in self.read_metrics() if old["epoch"] < epoch), row])
 
-    def read_metrics(self):
-        """The epochs' dicts in order; a damaged line (half of one at the end, say) is logged and left out."""
+    def read_metrics(self) -> list[Row]:
+        """Each epoch's figures, in order; a damaged line (half of one at the end, say) is logged and left out."""
         try:
             lines = self._metrics.read_bytes().splitlines()
         except FileNotFoundError:
@@ -184,21 +190,21 @@ class RunFolder:
                 _log.warning("%s: line %d is damaged and left out", self._metrics, number)
         return rows
 
-    def truncate_metrics(self, epoch):
+    def truncate_metrics(self, epoch: int) -> None:
         """Drop the lines after `epoch`, which a resumed run writes again; -1 drops all."""
         self.lock()
         if self._metrics.exists():
             self._write_rows([row for row in self.read_metrics() if row["epoch"] <= epoch])
 
-    def _write_rows(self, rows):
+    def _write_rows(self, rows: Iterable[Row]) -> None:
         write_atomic(self._metrics, [json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows])
 
-    def write_summary(self, summary):
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json, which finishes the run. A number that is not finite becomes null."""
         self.lock()
         write_atomic(self._summary, [json.dumps(_plain(summary, finite=True), indent=2).encode() + b"\n"])
 
-    def read_summary(self):
+    def read_summary(self) -> dict[str, Any] | None:
         """The summary, or None when there is no valid one."""
         with contextlib.suppress(OSError, ValueError):
             summary = json.loads(self._summary.read_bytes())
@@ -206,60 +212,27 @@ class RunFolder:
         return None
 
 
-def environment(device=None):
-    """What a result depends on beside the arguments: {"torch", "python", "commit", "device"}.
-
-    `commit` is the short hash of this project's checkout, or None; `device` has the hardware's name.
-    """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    return {
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "commit": _git("rev-parse", "--short", "HEAD") if _git("ls-files", Path(__file__).name) else None,
-        "device": f"{device.type} ({name})",
-    }
-
-
-def _git(*words):
-    """Git's answer in this file's folder, or None. Installed, that may lie in somebody else's checkout."""
-    settings = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "-C", Path(__file__).parent, *words]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, env=settings, check=True)
-        return done.stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _processor():
-    with contextlib.suppress(OSError):
-        if found := re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()):
-            return found[1]
-    return platform.processor() or platform.machine()
-
-
 # a forked data-loading worker may outlive its killed parent: it must not keep the folder locked
 os.register_at_fork(after_in_child=lambda: [folder.close() for folder in list(_folders)])
 
 
-def _folder_name(identity, hint):
+def _folder_name(identity: dict[str, Any], hint: str | None) -> str:
     hint = hint or "-".join(str(identity[key]) for key in ("model", "dataset", "seed") if key in identity)
     hint = re.sub(r"[^a-z0-9._]+", "-", hint.lower())[:80].strip("-._") or "run"
     return f"{hint}-{hashlib.sha256(_canonical(identity).encode()).hexdigest()[:8]}"
 
 
-def _canonical(value):
+def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True)  # unlike ==, tells 1 from 1.0 and true, and finds nan the same as nan
 
 
-def _epoch(row):
+def _epoch(row: Row) -> int:
     if type(row["epoch"]) is int:
         return row["epoch"]
     raise TypeError(f"a line of metrics has an integer epoch, not {row['epoch']!r}")
 
 
-def _plain(value, finite=False):
+def _plain(value: Any, finite: bool = False) -> Any:
     """The value in JSON's types: tuples as lists, paths as text, scalars of numpy and torch as numbers."""
     text = json.dumps(value, default=lambda part: part.item() if hasattr(part, "item") else os.fspath(part))
     return json.loads(text, parse_constant=(lambda _: None) if finite else float)

@@ -15,8 +15,9 @@ import time
 import pytest
 import torch
 
-from st_utils.training import checkpoint
+from st_utils.training import checkpoint, old_checkpoint, tensor_file
 from st_utils.training.trainer import Trainer
+from tests.training.old_format import make_old
 from tests.training.quick import QUICK, ROOT, folder_of, last_state, run, same
 
 
@@ -62,6 +63,27 @@ def test_a_signal_leaves_a_checkpoint_and_its_own_status(whole, tmp_path, monkey
     resumed = last_state(tmp_path)
     for part in ("model", "optimizer", "top1", "best", "losses"):
         assert same(resumed[part], whole[part]), part
+
+
+@pytest.mark.parametrize(("more", "step"), [([], 7), (["--ema", "0.9"], 3), (["--amp", "fp16"], 7)], ids=str)
+def test_a_run_that_version_0_1_0_began_goes_on(more, step, tmp_path, monkeypatch):
+    """Its checkpoints are of the old format. It ends as a run by this version alone does, and none of them is left."""
+    assert run(tmp_path / "whole", *more) == 0
+    with monkeypatch.context() as patch:
+        at_step(patch, step, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        assert run(tmp_path / "begun", *more) == 143
+    folder = folder_of(tmp_path / "begun")
+    make_old(folder)
+    assert formats(folder) == {old_checkpoint.FORMAT}
+    assert run(tmp_path / "begun", *more) == 0
+    assert formats(folder) == {checkpoint.WEIGHTS, checkpoint.STATE}
+    whole, resumed = last_state(tmp_path / "whole"), last_state(tmp_path / "begun")
+    for part in ("model", "ema", "optimizer", "schedule", "scaler", "top1", "best", "losses"):
+        assert same(resumed[part], whole[part]), part
+
+
+def formats(folder) -> set[str]:
+    return {tensor_file.read_metadata(path)["format"] for path in folder.glob("*.safetensors")}
 
 
 def test_a_signal_while_testing(whole, tmp_path, monkeypatch, capsys):

@@ -17,7 +17,9 @@ from st_utils.errors import UserError
 from st_utils.node.surrogate import Surrogate
 from st_utils.training import checkpoint
 from st_utils.training.finite import Watch, clip_gradients, total_norm
-from st_utils.training.trainer import SKIPS, Trainer
+from st_utils.training.packer import Packer
+from st_utils.training.step import SKIPS
+from st_utils.training.trainer import Trainer
 from tests import golden_numbers as golden
 from tests.training.quick import folder_of, last_state, run
 from tests.training.test_distributed import torchrun
@@ -43,9 +45,10 @@ class Overflowing(Surrogate):
 
 
 def finite_everywhere(state: dict) -> bool:
-    tensors = [*state["model"].values()]
-    tensors += [v for moments in state["optimizer"]["state"].values() for v in moments.values()]
-    return all(bool(torch.isfinite(t).all()) for t in tensors if isinstance(t, torch.Tensor))
+    packer = Packer()
+    packer.pack(state)
+    assert {"model.head.weight", "ema.head.weight"} & set(packer.tensors)
+    return all(bool(torch.isfinite(tensor).all()) for tensor in packer.tensors.values())
 
 
 # -- training ------------------------------------------------------------------------------------------------
@@ -278,11 +281,10 @@ def test_fp16_whose_scale_is_too_large_at_first_goes_on(tmp_path, monkeypatch):
 
 # -- loading -------------------------------------------------------------------------------------------------
 def spoilt_checkpoint(tmp_path, part: str, name: str, value: float) -> None:
-    for path in folder_of(tmp_path).glob("*.safetensors"):
-        state = checkpoint.load(path)
-        tensor = state[part][name] if part != "optimizer" else state[part]["state"][0][name]
-        tensor.view(-1)[0] = value
-        checkpoint.save(path, state)
+    state = last_state(tmp_path)
+    tensor = state[part][name] if part != "optimizer" else state[part]["state"][0][name]
+    tensor.view(-1)[0] = value
+    checkpoint.save_rotating(folder_of(tmp_path), "last", state)
 
 
 @pytest.fixture
@@ -321,7 +323,7 @@ def test_a_refused_last_checkpoint_leaves_the_one_before_it(stopped, capsys):
     last, _ = checkpoint.rotating_paths(folder_of(stopped), "last")
     state = checkpoint.load(last)
     state["model"]["head.weight"][0, 0] = torch.nan
-    checkpoint.save(last, state)
+    checkpoint.save_rotating(folder_of(stopped), "last", state)
     assert run(stopped, "--ema", "0.9") == 2
     last.unlink()
     assert run(stopped, "--ema", "0.9") == 0

@@ -21,7 +21,7 @@ from st_utils.training import checkpoint
 from st_utils.training.optim import build_optimizer
 from st_utils.training.parameter_groups import load_optimizer, parameter_groups
 from st_utils.training.settings import Settings
-from tests.training.quick import folder_of, run
+from tests.training.quick import folder_of, last_state, run
 from tests.training.test_faults import at_step
 
 # By hand, from reading every part: the parameters with more than one axis that are no weights of a linear map.
@@ -203,10 +203,10 @@ def test_an_old_runs_state_finds_its_parameters(opt, decay, tmp_path):
     old = network()
     before = create_optimizer_v2(old, opt, 1e-2, decay)
     trained(old, before)
-    checkpoint.save(tmp_path / "c", {"optimizer": before.state_dict()})
+    checkpoint.save_rotating(tmp_path, "c", {"optimizer": before.state_dict()})
     new = copy.deepcopy(old)
     optimizer = build_optimizer(new, settings)
-    load_optimizer(optimizer, checkpoint.load(tmp_path / "c")["optimizer"], new)
+    load_optimizer(optimizer, checkpoint.load(tmp_path / "c.safetensors")["optimizer"], new)
     moved = 0
     for (name, p), q in zip(old.named_parameters(), new.parameters(), strict=True):
         one, other = state_of(before, p), state_of(optimizer, q)
@@ -279,8 +279,7 @@ def test_an_old_run_is_resumed(tmp_path, monkeypatch, caplog):
     with monkeypatch.context() as patch:
         at_step(patch, 7, lambda _: os.kill(os.getpid(), signal.SIGTERM))
         assert run(tmp_path, *more) == 143
-    path = folder_of(tmp_path) / "last.safetensors"
-    state = checkpoint.load(path)
+    state = last_state(tmp_path)
     kept, moments = state["optimizer"]["param_groups"], state["optimizer"]["state"]
     named = {n: moments[i] for g in kept for n, i in zip(g["names"], g["params"], strict=True)}
     model = zoo.create_model(state["record"]["full_spec"])
@@ -293,6 +292,6 @@ def test_an_old_run_is_resumed(tmp_path, monkeypatch, caplog):
     ]
     assert order != [n for g in kept for n in g["names"]]
     state["optimizer"] = {"state": {i: named[n] for i, n in enumerate(order)}, "param_groups": groups}
-    checkpoint.save(path, state)
+    checkpoint.save_rotating(folder_of(tmp_path), "last", state)
     assert run(tmp_path, *more) == 0
     assert re.search(r"the run has decayed \S+, .* so far, and does not from here on", caplog.text)

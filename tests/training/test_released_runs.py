@@ -10,6 +10,7 @@ import pytest
 
 import main
 from st_utils.training import checkpoint
+from st_utils.training.tensor_file import read_metadata
 
 RELEASED = sorted(path.parent for path in (Path(__file__).parents[1] / "released").glob("*/args.yml"))
 COMMAND = [
@@ -42,3 +43,24 @@ def test_the_command_that_made_it_finds_it(run, tmp_path, caplog):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     if run.name == "033ad3e":
         assert "does not record its data, an earlier version made it" in caplog.text
+
+
+@pytest.mark.parametrize("run", RELEASED, ids=lambda path: path.name)
+def test_it_is_trained_further(run, tmp_path, caplog, capsys):
+    """As if it had been begun for two more epochs; then this version's files alone are in its folder."""
+    folder = shutil.copytree(run, tmp_path / "run")
+    (folder / "summary.json").unlink()
+    args = (folder / "args.yml").read_text()
+    assert args.count("epochs: 25\n") == 2  # of the arguments and of the identity
+    (folder / "args.yml").write_text(args.replace("epochs: 25\n", "epochs: 27\n"))
+    caplog.set_level("INFO", logger="zoo")
+    assert main.main([*COMMAND, "--epochs", "27", "--output", str(tmp_path), "--resume", "auto"]) == 0
+    assert "(resumed after epoch 25)" in caplog.text
+    old, rows = (list(map(json.loads, (at / "metrics.jsonl").read_text().splitlines())) for at in (run, folder))
+    assert rows[:25] == old
+    assert [row["epoch"] for row in rows[25:]] == [26, 27]
+    formats = {read_metadata(path)["format"] for path in folder.glob("*.safetensors")}
+    assert formats == {checkpoint.WEIGHTS, checkpoint.STATE}
+    for name, row in (("last", rows[-1]), ("best", max(rows, key=lambda row: row["top1"]))):
+        assert main.main(["--eval", "--device", "cpu", "--resume", str(folder / f"{name}.safetensors")]) == 0
+        assert f"top-1 {row['top1']:.2f} %" in capsys.readouterr().out, name

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
+from st_utils.errors import UserError
 from st_utils.training import checkpoint
+from st_utils.training.trainer import Trainer
+from tests.training.quick import folder_of, run, same
 
 ROOT = Path(__file__).parents[2]
 KILLS = 10
@@ -67,3 +74,69 @@ def test_kill_9_ten_times(tmp_path):
     for key, moments in whole["optimizer"]["state"].items():
         for name, value in moments.items():
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(resumed["optimizer"]["state"][key][name]))
+
+
+AVERAGED = ["--ema", "0.5", "--lr", "0.05", "--epochs", "4", "--warmup-epochs", "0"]
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory) -> Path:
+    """The folder of a short run with a moving average."""
+    output = tmp_path_factory.mktemp("averaged")
+    assert run(output, *AVERAGED) == 0
+    return folder_of(output)
+
+
+def test_the_lines_in_the_documents_load_a_runs_weights(averaged):
+    (code,) = re.findall(r"```python\n(.*?load_file.*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)
+    assert "runs/NAME" in code
+    names: dict = {}
+    exec(code.replace("runs/NAME", str(averaged)), names)
+    state = checkpoint.load(averaged / "best.safetensors")
+    assert same(dict(names["model"].state_dict()), dict(state["ema"]))
+    assert not same(dict(state["ema"]), dict(checkpoint.load(averaged / "last.safetensors")["model"]))
+
+
+@pytest.fixture
+def weights_alone(averaged, tmp_path) -> Path:
+    """The same folder without the files that only going on needs."""
+    copy = shutil.copytree(averaged, tmp_path / "run")
+    for path in copy.glob("*.state.safetensors"):
+        path.unlink()
+    return copy
+
+
+def test_the_moving_average_is_what_is_tested(averaged, weights_alone, tmp_path, capsys):
+    """As at the run's end, with the state beside the weights or without; folded, within the rounding of its print."""
+    last = json.loads((averaged / "metrics.jsonl").read_text().splitlines()[-1])
+    line = f"top-1 {last['top1']:.2f} %, loss {last['test_loss']:.4f}"
+    assert "loss 2.3026" not in line, "ln 10, of weights as drawn: that would prove nothing"
+    for folder in (averaged, weights_alone):
+        assert run(tmp_path, *AVERAGED, "--eval", "--resume", str(folder)) == 0
+        assert line in capsys.readouterr().out
+    assert run(tmp_path, *AVERAGED, "--eval", "--fold", "--resume", str(averaged)) == 0
+    assert line in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", ["--profile", "--audit"])
+def test_weights_alone_are_profiled(averaged, weights_alone, how, tmp_path):
+    (weights_alone / "profile.json").unlink()
+    assert run(tmp_path, *AVERAGED, how, "--resume", str(weights_alone)) == 0
+    one, other = (json.loads((at / "profile.json").read_text())["layers"] for at in (averaged, weights_alone))
+    assert [{**layer, "ms": 0} for layer in one] == [{**layer, "ms": 0} for layer in other]
+    assert any(layer["firing_rate"] for layer in one if layer.get("firing_rate"))
+
+
+def test_weights_alone_are_not_trained(weights_alone, tmp_path, capsys):
+    (weights_alone / "summary.json").unlink()
+    assert run(tmp_path, *AVERAGED, "--resume", str(weights_alone)) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(
+        f"error: no usable checkpoint: {weights_alone}/last.safetensors: its state, which a run needs"
+    )
+    assert "Traceback" not in told
+
+
+def test_weights_alone_are_no_state_to_go_on_from(averaged):
+    with pytest.raises(UserError, match="holds weights alone: test it, or go on from its run's folder"):
+        Trainer.load(None, checkpoint.load(averaged / "best.safetensors"))

@@ -18,7 +18,7 @@ from st_utils.errors import UserError
 from st_utils.files import write_atomic
 from st_utils.training import run_folder
 from st_utils.training.checkpoint import save_rotating
-from st_utils.training.run_folder import RunFolder, environment
+from st_utils.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 IDENTITY = {"model": "spikformer(depth=2)", "dataset": "digits", "seed": 42, "lr": 1e-5, "betas": (0.9, 0.99)}
@@ -228,6 +228,10 @@ def test_a_full_disk_keeps_what_was_there(full_disk):
     with pytest.raises(UserError, match="No space left"):
         RunFolder.create(full_disk, IDENTITY)
     assert sorted(os.listdir(full_disk)) == sorted(["filler", folder.path.name])
+    os.truncate(full_disk / "filler", (full_disk / "filler").stat().st_size - 4096)  # room for the weights alone
+    with refused(folder.path / "last.state.safetensors", "No space left"):
+        save_rotating(folder.path, "last", {"epoch": 3, "w": torch.zeros(3000)})
+    assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == before
     (full_disk / "filler").unlink()
     save_rotating(folder.path, "last", {"epoch": 3})
     folder.append_metrics({"epoch": 1})
@@ -270,26 +274,3 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     finally:
         os.seteuid(os.getuid())
         tmp_path.chmod(0o755)
-
-
-def test_the_environment_is_told(tmp_path, monkeypatch):
-    known = environment("cpu")
-    assert known["torch"] == torch.__version__ and known["python"] == sys.version.split()[0]
-    assert known["device"].startswith("cpu (") and set(known) == {"torch", "python", "commit", "device"}
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@example.org"]
-    monkeypatch.setattr(run_folder, "__file__", str(tmp_path / "part.py"))
-    assert environment("cpu")["commit"] is None
-    subprocess.run([*git, "init", "-q"], check=True)
-    (tmp_path / "part.py").touch()
-    (tmp_path / "other.py").touch()
-    subprocess.run([*git, "add", "other.py"], check=True)
-    subprocess.run([*git, "commit", "-q", "-m", "one"], check=True)
-    assert environment("cpu")["commit"] is None  # inside a checkout, but not of this project
-    subprocess.run([*git, "add", "part.py"], check=True)
-    subprocess.run([*git, "commit", "-q", "-m", "two"], check=True)
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "absent"))
-    short = environment("cpu")["commit"]
-    assert commit.startswith(short) and 7 <= len(short) < 40
-    monkeypatch.setenv("PATH", "")
-    assert environment("cpu")["commit"] is None

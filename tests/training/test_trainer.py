@@ -79,7 +79,7 @@ def test_an_epoch_that_an_old_checkpoint_began_has_none(tmp_path, monkeypatch):
         assert run(tmp_path) == 143
     old = last_state(tmp_path)
     del old["correct"]
-    checkpoint.save(folder_of(tmp_path) / "last.safetensors", old)
+    checkpoint.save_rotating(folder_of(tmp_path), "last", old)
     assert run(tmp_path) == 0
     first, second = (row["train_top1"] for row in rows(tmp_path))
     assert first is None
@@ -87,10 +87,10 @@ def test_an_epoch_that_an_old_checkpoint_began_has_none(tmp_path, monkeypatch):
 
 
 def test_counting_draws_nothing_and_changes_no_weight(tmp_path, monkeypatch):
-    from st_utils.training import trainer
+    from st_utils.training import step
 
     assert run(tmp_path / "counted", "--epochs", "1") == 0
-    monkeypatch.setattr(trainer, "correct", lambda logits, labels: torch.tensor(0))
+    monkeypatch.setattr(step, "correct", lambda logits, labels: torch.tensor(0))
     assert run(tmp_path / "not", "--epochs", "1") == 0
     counted, uncounted = (last_state(tmp_path / name)["model"] for name in ("counted", "not"))
     assert all(torch.equal(value, uncounted[key]) for key, value in counted.items())
