@@ -13,7 +13,11 @@
 This package imports nothing of the project, nor torch. `import zoo` registers the project's own parts.
 """
 
+from functools import partial
+
 from registry.catalogue import KINDS, PART_KINDS, Catalogue, Entry, Register, nearest
+from registry.listing import listing as _listing
+from registry.listing import parts_of as _parts_of
 from registry.plugin_files import plugin_digest
 from registry.plugins import PluginLoader, import_all
 from registry.spec import Spec, SpecError, parse
@@ -28,13 +32,16 @@ prefixes = parts.prefixes
 entry = parts.entry
 canonical = parts.canonical
 full = parts.full
+listing = partial(_listing, parts)
+parts_of = partial(_parts_of, parts)
 load_plugin = _plugins.load
 load_entry_points = _plugins.load_entry_points
 plugin_serves = _plugins.serves
 plugin_digests = _plugins.digests
+part_digests = _plugins.part_digests
 
 __all__ = [
     "KINDS", "PART_KINDS", "Catalogue", "Entry", "Register", "Spec", "SpecError", "canonical", "create", "entry",
-    "full", "import_all", "load_entry_points", "load_plugin", "names", "nearest", "parse", "parts", "plugin_digest",
-    "plugin_digests", "plugin_serves", "prefixes", "register",
+    "full", "import_all", "listing", "load_entry_points", "load_plugin", "names", "nearest", "parse", "part_digests",
+    "parts", "parts_of", "plugin_digest", "plugin_digests", "plugin_serves", "prefixes", "register",
 ]  # fmt: skip

@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 import fnmatch
 import inspect
+import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from registry.bind import Param, coerce, nearest, nested_kind, params_of
+from registry.part_source import is_project, read_text, registering_file
 from registry.spec import Spec, SpecError, freeze, parse
+
+logger = logging.getLogger(__name__)
 
 # Each kind with what its builder offers a part. A part takes those that its signature names; a spec's own
 # arguments come before them.
@@ -30,13 +34,18 @@ PART_KINDS = ("embedding", "attention", "mlp", "node", "surrogate", "encoder")  
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered part: its kind, name, builder, other names, and where it was published."""
+    """A registered part: its kind, name, builder, other names, and where it was published.
+
+    Outside this project, `file` is the file or the notebook's cell that registered it, `text` what stood there then.
+    """
 
     kind: str
     name: str
     factory: Callable[..., Any]
     aliases: tuple[str, ...] = ()
     source: str = ""
+    file: str = field(default="", repr=False)
+    text: str = field(default="", repr=False)
 
     @cached_property
     def params(self) -> dict[str, Param]:
@@ -86,15 +95,27 @@ class Catalogue:
 
     # -- registering -------------------------------------------------------------------------------------
     def add(self, entry: Entry) -> None:
-        """Register an entry. Raises SpecError when one of its names is taken, naming who holds it."""
+        """Register an entry. Raises SpecError when one of its names is taken, naming who holds it.
+
+        The name's own module may register it again, with a warning: a notebook's cell is run twice, a module reloaded.
+        """
         self._kind(entry.kind)
+        before = self.entries[entry.kind].get(entry.name)
+        before = before if before and before.factory.__module__ == entry.factory.__module__ else None
         for name in (entry.name, *entry.aliases):
             Spec(name)  # raises SpecError for a name that no spec could spell
             holder = self.entries[entry.kind].get(self.aliases[entry.kind].get(name, name))
-            if holder is not None:
+            if holder is not None and holder is not before:
                 raise SpecError(f"{entry.kind} {name!r} is already registered by {holder.where}")
-        if entry.name != entry.name.lower() and not self._in_family(entry.kind, entry.name):
+        if entry.name != entry.name.lower() and not self.in_family(entry.kind, entry.name):
             raise SpecError(f"{entry.kind} {entry.name!r}: registered names are lower case")
+        if before:
+            logger.warning("%s %r is registered again: %s replaces it", entry.kind, entry.name, entry.where)
+            for alias in before.aliases:
+                del self.aliases[entry.kind][alias]
+        if not is_project(entry.factory.__module__):
+            file = registering_file()
+            entry = replace(entry, file=file, text=read_text(file))
         self.entries[entry.kind][entry.name] = entry
         self.aliases[entry.kind].update(dict.fromkeys(entry.aliases, entry.name))
 
@@ -123,7 +144,7 @@ class Catalogue:
         """
         self._kind(kind)
         # a family's name is an entry once it was asked for, and that must not change the listing
-        found = {name for name in self.entries[kind] if families or not self._in_family(kind, name)}
+        found = {name for name in self.entries[kind] if families or not self.in_family(kind, name)}
         for family in self.families[kind] if families else ():
             found.update(family.lister())
         return sorted(fnmatch.filter(found, pattern))
@@ -145,12 +166,12 @@ class Catalogue:
                 self.add(Entry(kind, name, family.loader(name), source=family.source))
                 return
 
-    def _in_family(self, kind: str, name: str) -> bool:
+    def in_family(self, kind: str, name: str) -> bool:
         return any(name.startswith(family.prefix) for family in self.families[kind])
 
     def _unknown(self, kind: str, name: str) -> str:
         families = self.families[kind]
-        asked = self._in_family(kind, name.lower())  # else a family stands as its prefix: listing may be slow
+        asked = self.in_family(kind, name.lower())  # else a family stands as its prefix: listing may be slow
         choices = self.names(kind, families=asked) + [f"{f.prefix}*" for f in families if not asked]
         if not choices:
             return f"no {kind} is registered; `import zoo` registers this project's parts"

@@ -18,7 +18,7 @@ from pathlib import Path
 from registry.spec import SpecError
 
 LARGE = 2**24  # bytes; a larger file of a package (weights, say) counts by its size
-_PROJECT = ("registry", "st_utils", "zoo", "benchmarks")
+PROJECT = ("registry", "st_utils", "zoo", "benchmarks")
 _STANDARD = Path(os.__file__).resolve().parent  # Python's own library
 
 
@@ -45,6 +45,13 @@ def plugin_digest(plugin: str | Path) -> str:
 def _content(path: Path) -> str:
     size = path.stat().st_size
     return hashlib.sha256(path.read_bytes() if size <= LARGE else f"{size} bytes".encode()).hexdigest()
+
+
+def imported_modules(plugin: str) -> set[str]:
+    """The names of the user's own modules that a plug-in's file imports, and those that these import."""
+    files = {os.fspath(path) for path in list(_files(plugin).values())[1:]}
+    found = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
+    return {name for name, file in found.items() if file and os.path.realpath(file) in files}
 
 
 def _files(plugin: str) -> dict[str, Path]:
@@ -96,8 +103,8 @@ def _imported(path: Path) -> Iterator[tuple[str, Path]]:
         else:
             continue  # relative imports stay within the package, all of whose files count
         for name in names:
-            origin = _origin(name) if name in sys.modules and name.split(".")[0] not in _PROJECT else None
-            if origin and origin.suffix == ".py" and not _installed(origin):
+            origin = _origin(name) if name in sys.modules and name.split(".")[0] not in PROJECT else None
+            if origin and origin.suffix == ".py" and not is_installed(origin):
                 yield name, origin
 
 
@@ -113,7 +120,7 @@ def _origin(name: str) -> Path | None:
     return Path(origin).resolve() if origin and Path(origin).is_file() else None
 
 
-def _installed(path: Path) -> bool:
+def is_installed(path: Path) -> bool:
     """Whether a file belongs to Python or to an installed library."""
     in_site = any(part in ("site-packages", "dist-packages") for part in path.parts)
     return in_site or path.is_relative_to(_STANDARD)

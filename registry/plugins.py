@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -15,9 +16,11 @@ import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from registry.catalogue import Catalogue
-from registry.plugin_files import plugin_digest
-from registry.spec import SpecError
+from registry.catalogue import KINDS, Catalogue
+from registry.listing import parts_of
+from registry.part_source import code_digest, is_project
+from registry.plugin_files import imported_modules, plugin_digest
+from registry.spec import Spec, SpecError
 
 logger = logging.getLogger(__name__)
 ENTRY_POINT_GROUP = "spiking_transformer_zoo"
@@ -37,10 +40,14 @@ class PluginLoader:
     def __init__(self, catalogue: Catalogue):
         self.catalogue = catalogue
         self.loaded: dict[str, frozenset[str]] = {}
+        self._contents: dict[str, str] = {}  # digests of what was loaded
+        self._modules: dict[str, set[str]] = {}  # those that registered a part while a plug-in was loaded
         self._points: set[str] = set()  # those that came from entry points
 
     def load(self, plugin: str | Path) -> None:
         """Load a plug-in: the path of a .py file, or the name of an importable module.
+
+        A file that was edited since it was loaded is loaded again, and its parts replace the earlier ones.
 
         Raises SpecError in one line when it is not there or fails, with the file and line of the failure.
         """
@@ -48,11 +55,32 @@ class PluginLoader:
         if text.endswith(".py"):
             if not os.path.isfile(key):
                 raise SpecError(f"plug-in file {text} does not exist")
+            if key in self.loaded and self._contents[key] != plugin_digest(key):
+                self._load_again(key, text)
             self._guarded(key, lambda: _import_file(Path(key)), text)
         elif all(part.isidentifier() for part in text.split(".")):
             self._guarded(key, lambda: _import_module(text), text)
         else:
             raise SpecError(f"plug-in {text!r} is neither a .py file nor a module's name")
+        if key not in self._contents:
+            with contextlib.suppress(SpecError):  # a module without a file, which is told where its digest is needed
+                self._contents[key] = plugin_digest(key)
+
+    def _load_again(self, key: str, shown: str) -> None:
+        """Load an edited file in place of what it registered before, which stays where the edited file fails."""
+        before, modules = self.catalogue.state(), dict(sys.modules)
+        names, contents = self.loaded.pop(key), self._contents.pop(key)
+        for name in imported_modules(key):
+            del sys.modules[name]
+        _remove(self.catalogue, self._modules[key])
+        try:
+            self._guarded(key, lambda: _import_file(Path(key)), shown)
+        except BaseException:
+            self.catalogue.restore(before)
+            sys.modules.update(modules)
+            self.loaded[key], self._contents[key] = names, contents
+            raise
+        logger.warning("plug-in %s was edited: it is loaded again", shown)
 
     def serves(self, plugin: str | Path, spec: str) -> bool:
         """Whether a spec names a part that this plug-in registered when it was loaded; yes where it registered none."""
@@ -63,14 +91,41 @@ class PluginLoader:
     def digests(self, spec: str) -> dict[str, str]:
         """The loaded plug-ins that serve a spec, of entry points too: file or module name -> digest of contents.
 
-        An installed package that registered nothing serves none: nobody asked for it by name.
+        An installed package that registered nothing serves none: nobody asked for it by name. The digest is of what
+        this process loaded, whatever the files hold by now.
         """
         found: dict[str, str] = {}
         for key in sorted(self.loaded):
             if self.serves(key, spec) and (self.loaded[key] or key not in self._points):
-                name = os.path.basename(key)
-                found[name if name not in found else key] = plugin_digest(key)
+                name, now = os.path.basename(key), plugin_digest(key)
+                digest = found[name if name not in found else key] = self._contents.setdefault(key, now)
+                if digest != now:
+                    logger.warning("plug-in %s was edited after it was loaded: start Python again to use it", name)
         return found
+
+    def part_digests(self, *parts: tuple[str, str | Spec]) -> dict[str, str]:
+        """The parts that neither the project nor a plug-in brought: `attention mine` -> digest of code.
+
+        `parts` are kinds and full specs; parts within them count. See `part_source` for what their code is.
+        """
+        found: dict[str, str] = {}
+        every = [e for kind, full in parts for e in parts_of(self.catalogue, kind, self.catalogue.full(kind, full))]
+        texts = {e.file: e.text for table in self.catalogue.entries.values() for e in table.values() if e.text}
+        for entry in every:
+            name, module = f"{entry.kind} {entry.name}", entry.factory.__module__
+            known = is_project(module) or self._brought(module) or self.catalogue.in_family(entry.kind, entry.name)
+            if known or name in found:
+                continue
+            found[name], without = code_digest(entry.factory, entry.file, texts)
+            if without:
+                lost = ", ".join(without)
+                logger.warning("%s: no source of %s can be read: an edit there goes unnoticed", name, lost)
+        return found
+
+    def _brought(self, module: str) -> bool:
+        """Whether a module came with a plug-in, or lies in a plug-in's package."""
+        packages = {key.split(".")[0].split(":")[0] for key in self.loaded if not key.endswith(".py")}
+        return module.split(".")[0] in packages or any(module in modules for modules in self._modules.values())
 
     def load_entry_points(self) -> None:
         """Load the plug-ins of installed packages (entry-point group `spiking_transformer_zoo`).
@@ -98,6 +153,18 @@ class PluginLoader:
             reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
             raise SpecError(f"plug-in {shown} failed{_place(error)}: {reason}") from error
         self.loaded[key] = self.catalogue.all_names() - known
+        entries = [(kind, e) for kind, table in self.catalogue.entries.items() for e in table.values()]
+        self._modules[key] = {e.factory.__module__ for kind, e in entries if before[0][kind].get(e.name) is not e}
+
+
+def _remove(catalogue: Catalogue, modules: set[str]) -> None:
+    """Take out what these modules registered."""
+    for kind in KINDS:
+        kept = {name: e for name, e in catalogue.entries[kind].items() if e.factory.__module__ not in modules}
+        catalogue.aliases[kind] = {alias: name for alias, name in catalogue.aliases[kind].items() if name in kept}
+        families = catalogue.families[kind]
+        catalogue.families[kind] = [f for f in families if getattr(f.lister, "__module__", "") not in modules]
+        catalogue.entries[kind] = kept
 
 
 def _key(plugin: str | Path) -> str:

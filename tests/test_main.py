@@ -14,6 +14,7 @@ import yaml
 
 import main
 import registry
+from zoo.resolve import resolve
 
 ROOT = Path(__file__).parents[1]
 QUICK = [
@@ -151,19 +152,19 @@ def test_settings_that_train(extra, tmp_path):
 
 def test_a_recorded_spec_means_the_same_when_it_is_typed_again():
     """384 is the model's default, and the recipe of the digits fills 64 where nothing stands."""
-    settings, _ = main.resolve({"model": "spikformer(embed_dim=384)"})
+    settings, _ = resolve({"model": "spikformer(embed_dim=384)"})
     assert settings.model == "spikformer(depth=2, embed_dim=384, mlp_ratio=2.0, num_heads=4)"
-    assert main.resolve({"model": settings.model})[0].model == settings.model
+    assert resolve({"model": settings.model})[0].model == settings.model
 
 
 def test_config_file_and_command_line(tmp_path):
     config = tmp_path / "mine.yml"
     config.write_text("lr: 5e-4\nepochs: 7\nopt: sgd\n")
-    settings, recipe = main.resolve({"config": str(config), "epochs": 1, "dataset": "digits"})
+    settings, recipe = resolve({"config": str(config), "epochs": 1, "dataset": "digits"})
     assert (settings.lr, settings.epochs, settings.opt, recipe) == (5e-4, 1, "sgd", "digits")
     assert settings.warmup_epochs == 2  # the recipe's
     assert "embed_dim=64" in settings.model  # the recipe fills what the spec leaves open
-    assert "embed_dim=128" in main.resolve({"model": "spikformer(embed_dim=128)"})[0].model
+    assert "embed_dim=128" in resolve({"model": "spikformer(embed_dim=128)"})[0].model
 
 
 MISTAKES = {

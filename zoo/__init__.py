@@ -22,6 +22,7 @@ from registry import KINDS, Spec, create, entry, import_all, parse
 from st_utils.layer.fold_norms import fold_norms
 from zoo.citation import cite
 from zoo.published import authors_spec, load_published
+from zoo.run import Result, evaluate, profile, run
 
 __version__ = "0.1.0"  # the one place: pyproject.toml reads it from here
 
@@ -60,7 +61,10 @@ def override(spec: str | Spec, **overrides: Any) -> Spec:
     return spec
 
 
-__all__ = ["__version__", "authors_spec", "cite", "create_model", "fold_norms", "load_published", "override"]
+__all__ = [
+    "Result", "__version__", "authors_spec", "cite", "create_model", "evaluate", "fold_norms", "load_published",
+    "override", "profile", "run",
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:

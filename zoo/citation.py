@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def cite(model: str | Spec, *further: tuple[str, str | Spec]) -> str:
     entries: dict[tuple, tuple[dict[str, Any], list[str]]] = {}
     unknown = []
     for kind, spec in (("model", model), *further):
-        for part in parts_of(kind, registry.full(kind, spec)):
+        for part in registry.parts_of(kind, registry.full(kind, spec)):
             label = f"{part.kind} {part.name}"
             if not part.source and label not in unknown:
                 unknown.append(label)
@@ -54,17 +53,6 @@ def cite(model: str | Spec, *further: tuple[str, str | Spec]) -> str:
     if unknown:
         texts.append(f"% no source is named by: {', '.join(unknown)}\n")
     return "\n".join(texts)
-
-
-def parts_of(kind: str, full: Spec) -> Iterator[registry.Entry]:
-    """The entries of a part and of all parts within it; `full` is its spec with every argument."""
-    entry = registry.entry(kind, full)
-    yield entry
-    for name, value in full.args.items():
-        nested = entry.param(name).nested
-        for spec in value if isinstance(value, tuple) else (value,):
-            if nested and isinstance(spec, Spec):
-                yield from parts_of(nested, spec)
 
 
 def references(source: str, label: str) -> list[dict[str, Any]]:

@@ -84,14 +84,12 @@ def write(profile: dict[str, Any], folder: Path, title: str) -> Path:
 
 def draw(profile: dict[str, Any], path: Path, title: str) -> None:
     """Draw the firing rate, energy and time of each layer, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure  # slow to import, and used here only; pyplot's backend stays the caller's
 
     panels = {"firing_rate": "spikes per neuron per step", "energy_mj": "mJ per image", "ms": "ms per image"}
     layers = profile["layers"]
-    figure, axes = plt.subplots(1, len(panels), figsize=(15, max(4, 0.2 * len(layers))), sharey=True)
+    figure = Figure(figsize=(15, max(4, 0.2 * len(layers))))
+    axes = figure.subplots(1, len(panels), sharey=True)
     for axis, (name, words) in zip(axes, panels.items(), strict=True):
         axis.barh([f"{layer['name']} ({layer['kind']})" for layer in layers], [layer[name] or 0 for layer in layers])
         axis.set_xlabel(words)
@@ -100,4 +98,3 @@ def draw(profile: dict[str, Any], path: Path, title: str) -> None:
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
-    plt.close(figure)

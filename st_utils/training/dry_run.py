@@ -1,11 +1,16 @@
-"""What a whole run will take, from a few of its steps on this machine."""
+"""What a whole run will take, from a few of its steps on this machine.
+
+measured = dry_run(trainer, steps=20, power=300)
+measured.hours, measured.figures()["energy_kwh"], measured.lines()
+"""
 
 from __future__ import annotations
 
 import itertools
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,14 +23,58 @@ if TYPE_CHECKING:
 WARM_UP = 3  # steps before the measured ones: kernels compile, caches and loader processes fill
 
 
-def dry_run(trainer: Trainer, steps: int, power: float | None = None) -> list[str]:
-    """Run this many real steps, loading included, and as many batches of testing; returns what to tell.
+@dataclass(frozen=True)
+class Measured:
+    """What a dry run found: the time of one training step, the hours of the whole run, the largest memory."""
 
-    The run's hours are epochs * (training steps * seconds a step + test batches * seconds a batch); its
-    energy in kWh is that times `power`, in watts. The model is no longer of use afterwards.
+    steps: int
+    batch_size: int
+    epochs: int
+    step_seconds: float
+    train_hours: float
+    test_hours: float
+    peak_memory_mib: float
+    on_gpu: bool
+    power: float | None
+
+    @property
+    def hours(self) -> float:
+        """Of all epochs, training and testing."""
+        return self.train_hours + self.test_hours
+
+    def figures(self) -> dict[str, Any]:
+        """By name: images_per_second, step_seconds, peak_memory_mib, hours, train_hours, test_hours, energy_kwh."""
+        named = {name: getattr(self, name) for name in ("step_seconds", "peak_memory_mib", "train_hours", "test_hours")}
+        energy = None if self.power is None else self.hours * self.power / 1000
+        speed = self.batch_size / self.step_seconds
+        return {"images_per_second": speed, **named, "hours": self.hours, "energy_kwh": energy}
+
+    def lines(self) -> list[str]:
+        """What the command line tells."""
+        owner = "GPU" if self.on_gpu else "process, without those of its loader"
+        speed = self.batch_size / self.step_seconds
+        lines = [
+            f"dry run  {self.steps} steps of {self.batch_size} images after {WARM_UP} to warm up",
+            f"speed    {speed:.1f} images/s in training, {1000 * self.step_seconds:.1f} ms a step",
+            f"memory   {self.peak_memory_mib:,.0f} MiB at the peak, the largest of a {owner}",
+            f"time     {self.hours:.3g} hours for {self.epochs} epochs: {self.train_hours:.3g} to train, "
+            f"{self.test_hours:.3g} to test",
+        ]
+        if self.power is not None:
+            lines.append(f"energy   {self.figures()['energy_kwh']:.3g} kWh at {self.power:g} W")
+        return lines
+
+
+def dry_run(trainer: Trainer, steps: int, power: float | None = None) -> Measured:
+    """Run this many real steps, loading included, and as many batches of testing.
+
+    The run's hours are epochs * (training steps * seconds per step + test batches * seconds per batch); its energy in
+    kWh is that times `power`, in watts. The model is no longer of use afterwards.
     """
     if steps < 1:
         raise UserError(f"dry_run is {steps}: give a number of steps, 1 or more")
+    if power is not None and power <= 0:
+        raise UserError(f"power is {power}: give the watts that the whole machine draws")
     settings, device = trainer.settings, trainer.device
     trainer.model.train()
     batches = _endless(trainer)
@@ -34,27 +83,22 @@ def dry_run(trainer: Trainer, steps: int, power: float | None = None) -> list[st
             memory.reset_peak(device)
             start = _now(device)
         trainer.step(*next(batches), epoch=1, number=number + 1)
-    a_step = (_now(device) - start) / steps
+    step_seconds = (_now(device) - start) / steps
     trainer.test(batches=1)
     tested, start = min(steps, len(trainer.test_loader)), _now(device)
     trainer.test(batches=tested)
-    a_test = (_now(device) - start) / tested
-    training = settings.epochs * len(trainer.train_loader) * a_step / 3600
-    testing = settings.epochs * len(trainer.test_loader) * a_test / 3600
-    peak = max(distributed.gathered(memory.peak_mib(device)))
-    owner = "GPU" if device.type == "cuda" else "process, without those of its loader"
-    lines = [
-        f"dry run  {steps} steps of {settings.batch_size} images after {WARM_UP} to warm up",
-        f"speed    {settings.batch_size / a_step:.1f} images/s in training, {1000 * a_step:.1f} ms a step",
-        f"memory   {peak:,.0f} MiB at the peak, the largest of a {owner}",
-        f"time     {training + testing:.3g} hours for {settings.epochs} epochs: {training:.3g} to train, "
-        f"{testing:.3g} to test",
-    ]
-    if power is not None:
-        if power <= 0:
-            raise UserError(f"power is {power}: give the watts that the whole machine draws")
-        lines.append(f"energy   {(training + testing) * power / 1000:.3g} kWh at {power:g} W")
-    return lines
+    batch_seconds = (_now(device) - start) / tested
+    return Measured(
+        steps=steps,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        step_seconds=step_seconds,
+        train_hours=settings.epochs * len(trainer.train_loader) * step_seconds / 3600,
+        test_hours=settings.epochs * len(trainer.test_loader) * batch_seconds / 3600,
+        peak_memory_mib=max(distributed.gathered(memory.peak_mib(device))),
+        on_gpu=device.type == "cuda",
+        power=power,
+    )
 
 
 def _endless(trainer: Trainer) -> Iterator[tuple]:

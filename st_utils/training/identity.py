@@ -30,7 +30,11 @@ FULL = {"model": "full_spec", "dataset": "full_dataset"}
 
 
 def recorded_facts(settings: Settings, data: DataSet) -> dict[str, Any]:
-    """The facts that checkpoints record: spec, full_spec, dataset, full_dataset, data (identity), plugins (digests)."""
+    """What a run is made of, by name.
+
+    `spec`, `full_spec`, `dataset`, `full_dataset`, `data` (see `data_identity`), and `plugins`: the digests of plug-ins
+    by file or module, and of the code of parts that a script or a notebook registered, as `attention mine`.
+    """
     side = settings.img_size or data.img_size
     params = registry.entry("model", settings.model).params
     given = {"num_classes": data.num_classes, "in_channels": data.in_channels, "img_size": side}
@@ -43,7 +47,10 @@ def recorded_facts(settings: Settings, data: DataSet) -> dict[str, Any]:
         "dataset": settings.dataset,
         "full_dataset": str(dataset),
         "data": data_identity(data),
-        "plugins": registry.plugin_digests(f"{full} {dataset}"),
+        "plugins": {
+            **registry.plugin_digests(f"{full} {dataset}"),
+            **registry.part_digests(("model", full), ("dataset", dataset)),
+        },
     }
 
 
@@ -184,7 +191,10 @@ def _plugin_difference(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -
     if old is None or sorted(old.values()) == sorted(new.values()):  # a file may have been renamed
         return {}
     names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    return {"plugins": f"the contents of plug-in {', '.join(names)}"}
+    parts = [name for name in names if name.split(" ")[0] in registry.KINDS and not name.endswith(".py")]
+    files = [name for name in names if name not in parts]
+    told = [("the contents of plug-in", files), ("the code of", parts)]
+    return {"plugins": " and ".join(f"{what} {', '.join(found)}" for what, found in told if found)}
 
 
 def _without(spec: Spec, names: set[str]) -> Spec:

@@ -123,7 +123,7 @@ def draw(folder: RunFolder, trainer: Trainer, data: DataSet) -> None:
     images, labels = next(trainer.batches(trainer.test_loader, 0))
     images, labels = images[:24], labels[:24].cpu()
     with torch.no_grad():
-        logits = trainer.model.eval()(images).float().cpu()
+        logits = trainer.tested.eval()(images).float().cpu()
     title = f"{trainer.settings.model}\non {data.name}"
     rows = folder.read_metrics()
     try:

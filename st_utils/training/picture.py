@@ -34,12 +34,9 @@ def draw_run(
         logits: `[N, classes]`.
         names: the names of the classes.
     """
-    import matplotlib  # slow to import, and used here only
+    from matplotlib.figure import Figure  # slow to import, and used here only; pyplot's backend stays the caller's
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure = plt.figure(figsize=(12, 6.5), layout="constrained")
+    figure = Figure(figsize=(12, 6.5), layout="constrained")
     figure.suptitle(title, fontsize=12)
     above, below = figure.subfigures(2, 1, height_ratios=(1.5, 1))
     loss, accuracy, rates = above.subplots(1, 3)
@@ -56,7 +53,6 @@ def draw_run(
     rates.invert_yaxis()
     _draw_images(below, images, labels, logits, names)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def _draw_images(figure: Any, images: Tensor, labels: Tensor, logits: Tensor, names: tuple[str, ...]) -> None:

@@ -96,6 +96,7 @@ def progress_bar(trainer: Trainer) -> tqdm:
         unit=" images",
         dynamic_ncols=True,
         smoothing=0.05,
-        mininterval=0.1 if sys.stderr.isatty() else 20,  # a log file gets a line now and then
+        # a log file gets a line now and then
+        mininterval=0.1 if sys.stderr.isatty() or "ipykernel" in sys.modules else 20,
         disable=trainer.rank > 0,
     )

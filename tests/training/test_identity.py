@@ -20,6 +20,7 @@ import registry
 import zoo
 from st_utils.training import checkpoint, launch, resume
 from st_utils.training.identity import recorded_facts
+from zoo.resolve import resolve
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -149,7 +150,7 @@ def test_an_edited_plugin_is_another_run_and_one_that_serves_nothing_is_not(tmp_
     assert f"not what {first} was trained with: the contents of plug-in mine.py" in caplog.text
 
 
-def test_a_plugin_is_all_files_of_its_package_and_what_they_import(tmp_path, monkeypatch):
+def test_a_plugin_is_all_files_of_its_package_and_what_they_import(tmp_path, monkeypatch, caplog):
     package = tmp_path / "identity_package"
     package.mkdir()
     (package / "__init__.py").write_text("from identity_package import parts\nimport identity_helper\nimport json\n")
@@ -159,15 +160,18 @@ def test_a_plugin_is_all_files_of_its_package_and_what_they_import(tmp_path, mon
     monkeypatch.syspath_prepend(tmp_path)
     registry.load_plugin("identity_package")
     spec = "spikformer(attention=identity_packaged)"
-    seen = [registry.plugin_digests(spec)]
+    loaded = registry.plugin_digests(spec)
+    seen = [registry.plugin_digest("identity_package")]
+    assert loaded == {"identity_package": seen[0]}
     for file in (package / "parts.py", package / "table.csv", tmp_path / "identity_helper.py"):
         file.write_text(file.read_text() + "\n")
-        seen.append(registry.plugin_digests(spec))
-    assert [list(each) for each in seen] == [["identity_package"]] * 4
-    assert len({each["identity_package"] for each in seen}) == 4
+        seen.append(registry.plugin_digest("identity_package"))
+    assert len(set(seen)) == 4
+    assert registry.plugin_digests(spec) == loaded, "what this process runs"
+    assert "plug-in identity_package was edited after it was loaded: start Python again to use it" in caplog.text
     assert "identity_package" not in registry.plugin_digests("spikformer(attention=ssa)")
     shutil.copytree(package, tmp_path / "copy" / "identity_package")
-    assert registry.plugin_digests(spec) == seen[-1], "compiled files and places do not count"
+    assert registry.plugin_digest("identity_package") == seen[-1], "compiled files and places do not count"
 
 
 # -- defaults ----------------------------------------------------------------------------------------------
@@ -274,7 +278,7 @@ def test_a_setting_that_an_old_run_lacks_has_its_default(learned, tmp_path, capl
 def test_auto_never_starts_quietly_beside_a_run_that_is_almost_the_same(learned, tmp_path, caplog):
     folder = shutil.copytree(learned, tmp_path / "run")
     words = [*TINY, "--epochs", "10", "--lr", "0.01", "--batch-size", "32", "--output", tmp_path, "--resume", "auto"]
-    given = main.resolve({"resume": "auto", "output": str(tmp_path), "dataset": "digits", "recipe": "none"})[0]
+    given = resolve({"resume": "auto", "output": str(tmp_path), "dataset": "digits", "recipe": "none"})[0]
     assert resume.find_run(given, recorded_facts(given, launch.load_data(given))) == (None, None, None)
     assert "no run of these settings" in caplog.text and "is the same but for" not in caplog.text
     caplog.clear()

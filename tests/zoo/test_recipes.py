@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-import main
 import zoo
 from registry import canonical, names, parse
 from st_utils.errors import UserError
 from st_utils.training.settings import OneLineParser, add_settings, read_yaml
 from zoo.recipe import FOLDER, find_recipe, full_name, meant_for, read_recipe, recipe_aliases, recipe_names
+from zoo.resolve import resolve
 
 
 @pytest.mark.parametrize("recipe", recipe_names())
@@ -18,7 +18,7 @@ def test_recipe(recipe):
     """Asked for by its name alone, it brings its model, its data set and their arguments."""
     assert read_yaml(FOLDER / f"{recipe}.yml")["source"], "a recipe says where its settings stand"
     assert meant_for(recipe)["dataset"] in names("dataset")
-    settings, found = main.resolve({"recipe": recipe, "device": "cpu"})
+    settings, found = resolve({"recipe": recipe, "device": "cpu"})
     assert found == recipe
     for kind, part in meant_for(recipe).items():
         spec = parse(getattr(settings, kind))
@@ -55,7 +55,7 @@ CLASSES = {"cifar10": 10, "cifar100": 100, "dvsc10": 10, "dvsg": 11, "ncaltech10
 
 @pytest.mark.parametrize("recipe", PUBLISHED_SIZES)
 def test_published_sizes_from_recipes(recipe):
-    settings, _ = main.resolve({"recipe": recipe, "device": "cpu"})
+    settings, _ = resolve({"recipe": recipe, "device": "cpu"})
     dataset = meant_for(recipe)["dataset"]
     channels = 3 if settings.event_size is None else 2
     size = {"num_classes": CLASSES[dataset], "in_channels": channels, "img_size": settings.event_size or 128}
@@ -65,7 +65,7 @@ def test_published_sizes_from_recipes(recipe):
 
 
 def test_authors_names_of_recipes():
-    settings, recipe = main.resolve({"recipe": "conf/cifar10-dvs/2_256_200E_t16_TET", "device": "cpu"})
+    settings, recipe = resolve({"recipe": "conf/cifar10-dvs/2_256_200E_t16_TET", "device": "cpu"})
     assert recipe == "statten_dvsc10"
     assert (settings.tet, settings.tet_means, settings.tet_lamb) == (True, 1.0, 0.001)
     assert (settings.lr, settings.batch_size, settings.epochs, settings.event_size) == (0.01, 16, 210, 64)
@@ -91,7 +91,7 @@ def test_the_command_line_comes_before_the_recipe():
     words = "--dataset dvsc10 --epochs 500 --batch-size 16 --seed 42 --event-size 128 --model spikformer --device cpu"
     parser = OneLineParser("main.py")
     add_settings(parser)
-    settings, recipe = main.resolve(parser.parse(words.split()))
+    settings, recipe = resolve(parser.parse(words.split()))
     assert recipe == "spikformer_dvsc10"
     assert (settings.epochs, settings.batch_size, settings.seed, settings.event_size) == (500, 16, 42, 128)
     assert (settings.lr, settings.warmup_epochs, settings.event_augment) == (1e-3, 10, "hflip+snn_augment_wide")

@@ -13,10 +13,10 @@ from benchmarks.leaderboard import runner
 from benchmarks.leaderboard.__main__ import main
 from benchmarks.leaderboard.store import Store
 from benchmarks.leaderboard.suite import load_suite, option_words, suite_names
-from main import resolve
 from st_utils.training import launch
 from st_utils.training.settings import OneLineParser, add_settings
 from tests.benchmarks.leaderboard.tiny_suite import TINY, ended, leaderboard, statuses, wait_for
+from zoo.resolve import resolve
 
 ROOT = Path(__file__).parents[3]
 

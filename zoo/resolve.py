@@ -1,0 +1,91 @@
+"""What a run was told, made complete: its keywords as plain values, its plug-ins, its settings and its recipe.
+
+    settings, recipe = resolve({"model": "sdt", "dataset": "digits", "epochs": 3})
+    settings.lr, settings.model, recipe    # (0.003, 'sdt(depth=2, embed_dim=64, ...)', 'digits')
+
+Settings come from what was typed, else from the --config file, else from the run that is gone on with or the recipe,
+else they have their defaults.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+import registry
+import zoo
+from registry import Spec, nearest
+from st_utils.errors import UserError
+from st_utils.training.distributed import device_of
+from st_utils.training.resume import dataset_as_recorded, recorded_args, recorded_settings, spec_as_recorded
+from st_utils.training.settings import PARAMS, Settings, checked, read_yaml
+from zoo.recipe import fill, find_recipe, meant_for
+
+logger = logging.getLogger("zoo")
+
+
+def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords as the command line would have them: paths and specs as text, numpy's numbers as Python's.
+
+    Raises UserError for a name that is no setting.
+    """
+    known = [*PARAMS, *registry.PART_KINDS]
+    for name in settings:
+        if name not in known:
+            raise UserError(f"zoo.run: unknown setting {name!r}{nearest(name, known)}")
+    plain = {name: _plain(value) for name, value in settings.items()}
+    if isinstance(plain.get("plugin"), str):
+        plain["plugin"] = [plain["plugin"]]
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Spec):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def load_plugins(given: Mapping[str, Any]) -> None:
+    """Load the plug-ins in the settings, and those of installed packages."""
+    for plugin in given.get("plugin", ()):
+        registry.load_plugin(plugin)
+    registry.load_entry_points()
+
+
+def resolve(given: Mapping[str, Any], origin: str = "command line") -> tuple[Settings, str]:
+    """The settings of a run, its model spec complete and canonical, and the name of its recipe."""
+    given = dict(given)
+    overrides = {part: given.pop(part) for part in registry.PART_KINDS if part in given}
+    args, recorded_in = recorded_args(given.get("resume"))
+    recorded = checked(recorded_settings(args, recorded_in, given), recorded_in)
+    written = checked(read_yaml(given["config"]), given["config"]) if given.get("config") else {}
+    for plugin in (*recorded.get("plugin", ()), *written.get("plugin", ())):
+        registry.load_plugin(plugin)
+    typed = {**written, **checked(given, origin)}
+    chosen = {**recorded, **typed}
+    meant = meant_for(chosen["recipe"]) if (chosen.get("recipe") or "none") != "none" and not recorded else {}
+    base = Settings(**{**meant, **chosen})
+    overrides |= {"step": base.step} if base.step else {}
+    specs = {
+        "model": spec_as_recorded("model", base.model, args, "model" in typed, lambda s: zoo.override(s, **overrides)),
+        "dataset": dataset_as_recorded(base.dataset, args, typed),
+    }
+    model, dataset = (registry.entry(kind, spec).name for kind, spec in specs.items())
+    recipe, content = (base.recipe, {}) if recorded else find_recipe(model, dataset, base.recipe)
+    filling = {kind: content.pop(kind, {}) for kind in ("model", "dataset")}
+    settings = Settings(**{**checked(content, f"recipe {recipe}"), **meant, **chosen})
+    if settings.amp == "fp16" and "amp" not in chosen and device_of(settings.device).type != "cuda":
+        logger.warning("amp=fp16 of recipe %s is ignored on a CPU", recipe)
+        settings = replace(settings, amp="none")
+    # what the recipe would fill stays written, so that the recorded spec means the same when it is typed again
+    filled = {k: str(registry.canonical(k, fill(k, s, filling[k]), keep=filling[k])) for k, s in specs.items()}
+    return replace(settings, **filled), recipe

@@ -1,0 +1,261 @@
+"""A run, from Python: its settings make data, model and trainer, which train, test or measure.
+
+result = zoo.run(model="spikformer", attention="statten", epochs=3)
+result.summary["top1"], result.folder, result.model(images)
+zoo.evaluate(result.folder).summary["top1"]  # the same
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import os
+import random
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import registry
+import zoo
+from registry import SpecError
+from st_utils.analysis import tables
+from st_utils.data import DataSet
+from st_utils.errors import UserError
+from st_utils.layer.fold_norms import fold_norms
+from st_utils.training import distributed, launch
+from st_utils.training.dry_run import dry_run
+from st_utils.training.identity import identity
+from st_utils.training.resume import agreed_run
+from st_utils.training.run_folder import RunFolder
+from st_utils.training.settings import PARAMS, Settings
+from st_utils.training.signals import Stopped
+from st_utils.training.trainer import Trainer, load_weights, seed_everything
+from zoo.resolve import load_plugins, plain_settings, resolve
+
+logger = logging.getLogger("zoo")
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a run gives.
+
+    Attributes:
+        summary: of training, the content of summary.json; of a test, `top1`, `top5`, `test_loss` and `firing_rate`; of
+            a profile, its `layers` and `totals`; of a dry run, its figures. Empty on all processes but the first of a
+            training run.
+        model: as it was tested (the moving average of the weights where there is one), in evaluation mode. None of a
+            dry run, and of a finished run whose checkpoints are gone.
+        folder: of the run; None where there is none.
+        text: what the command line prints of a test or a profile.
+    """
+
+    summary: dict[str, Any]
+    model: nn.Module | None = field(default=None, repr=False)
+    folder: Path | None = None
+    text: str = field(default="", repr=False)
+
+    def __repr__(self) -> str:
+        figures = [
+            f"{name}={self.summary[name]:.4g}" for name in ("top1", "best_top1", "epochs") if name in self.summary
+        ]
+        return f"Result({', '.join([*figures, f'folder={str(self.folder)!r}' if self.folder else 'folder=None'])})"
+
+
+def run(**settings: Any) -> Result:
+    """Train, or with `eval`, `profile`, `audit` or `dry_run` only test or measure, as `python main.py` does.
+
+    The keywords are the command line's options with `_` for `-`: `zoo.run(epochs=3, train_images=1000)`. What
+    is not given comes from `config`, the recipe of model and data set, or the default, in this order.
+    `resume="auto"` goes on with the run of the same settings, data and code of parts; of a finished one it returns the
+    summary and the trained model.
+
+    Ctrl-C, or a notebook's stop button, ends the step, leaves a checkpoint and raises KeyboardInterrupt; SIGTERM raises
+    `Stopped`. Signal handlers are those of before when the call returns or raises, and so are the states of the random
+    generators of Python, numpy and torch. Where nobody has set up logging, the lines of the logger "zoo" are printed
+    during the call (`logging.getLogger("zoo").setLevel("WARNING")` silences all but warnings). Plug-ins stay loaded.
+
+    Left alone, and set by main.py for its own process: filters of warnings; `OMP_WAIT_POLICY=PASSIVE`, which must stand
+    in the environment before torch is imported, and matters where other processes use the same cores; and the C
+    library's `keep_freed_memory()` of st_utils/kernels/common/allocator.py, which speeds up training on a CPU and keeps
+    the process at the size of its peak.
+
+    Raises:
+        UserError, SpecError: a mistake, in one line, where the command line prints it and ends with status 2.
+    """
+    with _lines_printed(), _random_state_kept():
+        try:
+            return carry_out(plain_settings(settings), "zoo.run")
+        except (UserError, SpecError, Stopped, KeyboardInterrupt) as error:
+            # a notebook keeps the last traceback, and with it, but for this, the model and the folder's lock
+            traceback.clear_frames(error.__traceback__)
+            if isinstance(error, Stopped) and error.status == 128 + signal.SIGINT:
+                words = str(error).replace("the same command with --resume auto", 'the same call with resume="auto"')
+                raise KeyboardInterrupt(words) from None  # which a loop over runs that catches Exception lets through
+            raise
+
+
+def evaluate(resume: str | os.PathLike, **settings: Any) -> Result:
+    """Test a trained model: `resume` is its run's folder or a checkpoint; the settings are those of `run`."""
+    return run(**settings, resume=resume, eval=True)
+
+
+def profile(resume: str | os.PathLike | None = None, **settings: Any) -> Result:
+    """Operations, energy, firing rates and time by layer of a trained model, or of a new one; settings as of `run`."""
+    return run(**settings, resume=resume, profile=True)
+
+
+def _signature() -> inspect.Signature:
+    """All keywords of `run`, for help() and completion."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    known = [inspect.Parameter(p.name, keyword, default=p.default, annotation=p.hint) for p in PARAMS.values()]
+    parts = [inspect.Parameter(kind, keyword, default=None, annotation="str") for kind in registry.PART_KINDS]
+    return inspect.Signature([known[0], *parts, *known[1:]], return_annotation="Result")
+
+
+run.__signature__ = _signature()
+
+
+def carry_out(given: Mapping[str, Any], origin: str) -> Result:
+    """A run of the given settings; `origin` is what errors call the place where they were given."""
+    load_plugins(given)
+    settings, recipe = resolve(given, origin)
+    if settings.eval and not settings.resume:
+        raise UserError("--eval tests a trained model: name it with --resume PATH")
+    device = distributed.device_of(settings.device)
+    with distributed.process_group(device):
+        data = launch.load_data(settings)
+        if settings.dry_run is not None:
+            return _measure(settings, recipe, device, data)
+        return _train_or_test(settings, recipe, device, data)
+
+
+def _train_or_test(settings: Settings, recipe: str, device: torch.device, data: DataSet) -> Result:
+    only_tested = settings.eval or settings.profile or settings.audit
+    record, folder, state, summary = agreed_run(settings, data)
+    path = folder and folder.path
+    if summary and not only_tested:
+        if folder:
+            launch.show(folder, summary, "already finished")
+        return Result(summary, _trained_model(settings, device, data, state), path)
+    if only_tested:
+        trainer = _trainer(settings, device, data, record)
+        return _test(trainer, state, path) if settings.eval else _analyse(trainer, state, path)
+    trainer = _trainer(settings, device, data, record)
+    if state:
+        trainer.load(state)
+    if trainer.rank == 0:
+        known = identity(settings, record)
+        folder = folder or RunFolder.create(settings.output, known, launch.run_name(settings))
+        folder.record_further(known)
+    with folder or contextlib.nullcontext():
+        if folder:
+            folder.write_args({**asdict(settings), "recipe": recipe, "full_spec": record["full_spec"]})
+        launch.describe(trainer, recipe, folder)
+        summary = trainer.fit(folder)
+        if folder:
+            launch.draw(folder, trainer, data)
+            launch.show(folder, summary, "done")
+    return Result(folder.read_summary() if folder else {}, trainer.tested.eval(), folder and folder.path)
+
+
+def _test(trainer: Trainer, state: dict[str, Any], folder: Path | None) -> Result:
+    settings = trainer.settings
+    load_weights(trainer.model, state)
+    if settings.fold:
+        trainer.model = fold_norms(trainer.model)
+    figures = trainer.test()
+    text = f"{settings.model} on {settings.dataset}: top-1 {figures['top1']:.2f} %, loss {figures['test_loss']:.4f}"
+    return Result(figures, trainer.tested.eval(), folder, text if trainer.rank == 0 else "")
+
+
+def _analyse(trainer: Trainer, state: dict[str, Any] | None, folder: Path | None) -> Result:
+    """What the model costs and what runs in it, written beside the run, or into --output."""
+    settings = trainer.settings
+    if state:
+        load_weights(trainer.model, state)
+    else:
+        logger.info("weights as drawn: name a trained run with --resume PATH for its firing rates")
+    found = trainer.profile()
+    table = tables.table(found, audit=settings.audit)
+    at = folder or Path(settings.output) / f"profile-{launch.run_name(settings)}"
+    try:
+        text = f"{table}\nwritten: {tables.write(found, at, settings.model)}"
+    except UserError:
+        logger.info("%s", table)  # it was measured, also where it can't be written
+        raise
+    return Result(found, trainer.tested.eval(), folder, text)
+
+
+def _measure(settings: Settings, recipe: str, device: torch.device, data: DataSet) -> Result:
+    """What the run would take; nothing is left behind."""
+    trainer = _trainer(settings, device, data, {})
+    launch.describe(trainer, recipe, None)
+    measured = dry_run(trainer, settings.dry_run, settings.power)
+    for line in measured.lines():
+        logger.info(line)
+    return Result(measured.figures())
+
+
+def _trainer(settings: Settings, device: torch.device, data: DataSet, record: dict[str, Any]) -> Trainer:
+    """A trainer with a freshly drawn model; `record` says what the run is made of."""
+    loaders = launch.make_loaders(data, settings, settings.img_size or data.img_size, device)
+    return Trainer(_model(settings, device, data), *loaders, data.num_classes, settings, record)
+
+
+def _model(settings: Settings, device: torch.device, data: DataSet) -> nn.Module:
+    """The model of a run on its device, its weights drawn from the seed."""
+    side = settings.img_size or data.img_size
+    seed_everything(settings.seed)
+    model = zoo.create_model(settings.model, num_classes=data.num_classes, in_channels=data.in_channels, img_size=side)
+    return launch.prepared(model, settings, device)
+
+
+def _trained_model(
+    settings: Settings, device: torch.device, data: DataSet, state: dict[str, Any] | None
+) -> nn.Module | None:
+    """The model of a finished run as it was tested; None without a checkpoint."""
+    if state is None:
+        return None
+    model = _model(settings, device, data)
+    load_weights(model, state)
+    return model.eval()
+
+
+@contextlib.contextmanager
+def _lines_printed() -> Iterator[None]:
+    """Print what the logger "zoo" tells, where neither a level nor a handler of the caller's decides on that."""
+    if logger.level or logger.hasHandlers() or distributed.rank() > 0:
+        yield
+        return
+    handler = logging.StreamHandler(sys.stdout)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+
+
+@contextlib.contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Give the random generators, which every step of a run seeds, the states back that they had."""
+    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    try:
+        yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
+        torch.set_rng_state(kept[2])
+        if on_gpus:
+            torch.cuda.set_rng_state_all(on_gpus)
