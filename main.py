@@ -48,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     level = logging.INFO if rank() == 0 else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
     try:
-        print(answer(parse(sys.argv[1:] if argv is None else argv)), end="")
+        with registry.plugin_errors():
+            print(answer(parse(sys.argv[1:] if argv is None else argv)), end="")
         return 0
     except (UserError, SpecError) as error:
         if reports_error(error):

@@ -1,4 +1,10 @@
-"""What a builder's signature says of its arguments, and whether a spec's value fits one of them."""
+"""The arguments of a builder, read from its signature, and whether a spec's value fits one of them.
+
+    params_of(lambda tau=2.0, head_node="lif": ..., ["node"])["head_node"].nested  # 'node'
+    coerce(2, Param("tau", float, 2.0, None))  # 2.0
+
+A type hint checks a value; without one, the type of the default does.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +21,7 @@ from registry.spec import Spec, SpecError, parse, show
 
 @dataclass(frozen=True)
 class Param:
-    """One argument of a part: its type hint, its default, and the kind of part that it names, if any."""
+    """One argument of a part: its type hint, its default and, where it holds a spec, the kind of part."""
 
     name: str
     hint: Any
@@ -37,7 +43,7 @@ def params_of(factory: Callable[..., Any], kinds: Iterable[str]) -> dict[str, Pa
     target = factory.__init__ if isinstance(factory, type) else factory
     try:
         hints = typing.get_type_hints(target)
-    except Exception:  # a hint that can't be resolved checks nothing
+    except Exception:  # a hint that names what is not imported (TYPE_CHECKING): any value fits then
         hints = {}
     params = {}
     for parameter in inspect.signature(factory).parameters.values():
@@ -51,7 +57,7 @@ def params_of(factory: Callable[..., Any], kinds: Iterable[str]) -> dict[str, Pa
 
 
 def coerce(value: Any, param: Param) -> Any:
-    """The value as the argument wants it. Raises SpecError that says what the argument takes."""
+    """The value in the argument's type, 2 as 2.0 for a float. Raises SpecError that says what the argument takes."""
     if value is None and param.default is None:
         return None
     if param.nested:
@@ -68,7 +74,7 @@ def coerce(value: Any, param: Param) -> Any:
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """`; did you mean ...?` with the nearest of the choices, or nothing."""
+    """`; did you mean 'lif'?`, with the nearest of the choices; an empty string where none is near."""
     by_lower = {choice.lower(): choice for choice in reversed(list(choices))}  # the first of equals wins
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""

@@ -1,88 +1,30 @@
-"""The catalogue: for every kind of part, names -> entries, and `create`, which builds a part from a spec."""
+"""The catalogue: the registered parts of each kind by name, and `create`, which builds a part from a spec.
+
+    from registry import create, entry, names
+    create("node", "lif(tau=3)").spec  # 'lif(tau=3.0)'
+    names("node", "*lif")  # ['clif', 'glif', 'ilif', 'klif', 'lif', 'plif']
+    entry("node", "lif").where  # 'st_utils.node.lif.LIF'
+
+The project has one catalogue, `registry.parts`; these functions are its methods.
+"""
 
 from __future__ import annotations
 
 import copy
 import fnmatch
-import inspect
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
-from registry.bind import Param, coerce, nearest, nested_kind, params_of
+from registry.bind import Param, coerce, nearest
+from registry.entries import Entry, Family
+from registry.failures import PluginError, from_outside, running
+from registry.kinds import CONTRACTS, KINDS
 from registry.part_source import is_project, read_text, registering_file
 from registry.spec import Spec, SpecError, freeze, parse
 
 logger = logging.getLogger(__name__)
-
-# Each kind with what its builder offers a part. A part takes those that its signature names; a spec's own
-# arguments come before them.
-KINDS: dict[str, tuple[str, ...]] = {
-    "encoder": ("step",),
-    "embedding": ("in_channels", "embed_dim", "img_size", "step", "node"),
-    "attention": ("dim", "num_heads", "step", "node", "grid"),
-    "mlp": ("dim", "mlp_ratio", "step", "node"),
-    "node": ("step", "channel"),
-    "surrogate": (),
-    "model": ("num_classes", "in_channels", "img_size", "step"),
-    "dataset": ("data_dir", "download", "cache_dir", "step", "event_size"),
-}
-PART_KINDS = ("embedding", "attention", "mlp", "node", "surrogate", "encoder")  # what a model is made of
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A registered part: its kind, name, builder, other names, and where it was published.
-
-    Outside this project, `file` is the file or the notebook's cell that registered it, `text` what stood there then.
-    """
-
-    kind: str
-    name: str
-    factory: Callable[..., Any]
-    aliases: tuple[str, ...] = ()
-    source: str = ""
-    file: str = field(default="", repr=False)
-    text: str = field(default="", repr=False)
-
-    @cached_property
-    def params(self) -> dict[str, Param]:
-        """The arguments that a spec may give, read from the builder's signature."""
-        return params_of(self.factory, KINDS)
-
-    @cached_property
-    def open_ended(self) -> bool:
-        """Whether the builder takes any further keyword: `**kwargs`, and not just `(*args, **kwargs)`."""
-        kinds = {p.kind for p in inspect.signature(self.factory).parameters.values()}
-        return inspect.Parameter.VAR_KEYWORD in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds
-
-    def param(self, name: str) -> Param | None:
-        """What is known of one argument; None for one that the builder does not take."""
-        further = Param(name, Any, None, nested_kind(name, KINDS)) if self.open_ended else None
-        return self.params.get(name, further)
-
-    @property
-    def doc(self) -> str:
-        """The first line of the builder's own docstring (`inspect.getdoc` would take a base class's)."""
-        return inspect.cleandoc(self.factory.__doc__ or "").split("\n", 1)[0].strip()
-
-    @property
-    def where(self) -> str:
-        """The module and the qualified name of the builder."""
-        name = getattr(self.factory, "__qualname__", type(self.factory).__name__)
-        return f"{self.factory.__module__}.{name}"
-
-
-@dataclass(frozen=True)
-class Family:
-    """Names under a prefix that are looked up only when asked for (an import of seconds, say)."""
-
-    prefix: str
-    lister: Callable[[], Iterable[str]]
-    loader: Callable[[str], Callable[..., Any]]
-    source: str = ""
 
 
 class Catalogue:
@@ -92,6 +34,9 @@ class Catalogue:
         self.entries: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
         self.aliases: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
         self.families: dict[str, list[Family]] = {kind: [] for kind in KINDS}
+        self.plugin_modules: set[str] = set()  # top-level names of the modules that were loaded as plug-ins
+        # by kind, what raises PluginError for a part from outside that is not what its kind must be: st_utils.contracts
+        self.checks: dict[str, Callable[[Entry, Any], None]] = {}
 
     # -- registering -------------------------------------------------------------------------------------
     def add(self, entry: Entry) -> None:
@@ -129,7 +74,7 @@ class Catalogue:
             table.update({kind: copy.copy(earlier[kind]) for kind in KINDS})
 
     def all_names(self) -> frozenset[str]:
-        """Every name, alias and family's prefix (without its point), of any kind."""
+        """Every name, alias and family's prefix (without its dot), of any kind."""
         named = {name for table in (self.entries, self.aliases) for kind in KINDS for name in table[kind]}
         return frozenset(named | {family.prefix.rstrip(".") for kind in KINDS for family in self.families[kind]})
 
@@ -150,7 +95,7 @@ class Catalogue:
         return sorted(fnmatch.filter(found, pattern))
 
     def entry(self, kind: str, spec: str | Spec) -> Entry:
-        """The entry that a name or spec means. Raises SpecError with the choices and the nearest name."""
+        """The entry of a name or spec. Raises SpecError with the choices and the nearest name."""
         self._kind(kind)
         spec = parse(spec)
         name = self.aliases[kind].get(spec.name, spec.name)
@@ -200,16 +145,36 @@ class Catalogue:
         values = self._bind(entry, spec, context)
         missing = [p.name for p in entry.params.values() if p.required and p.name not in values]
         if missing:
-            raise spec.error(f"{kind} {entry.name!r} needs {', '.join(missing)}")
+            raise self._missing(entry, spec, missing)
         texts = {"spec": self._text(entry, self._short(entry, values))}
         texts |= {"full_spec": self._text(entry, self._full(entry, values)), "part_kind": kind}
-        part = entry.factory(**values)
+        part = self._build(entry, values) if from_outside(entry) else entry.factory(**values)
         try:
             for name, text in texts.items():
                 setattr(part, name, text)
         except AttributeError:  # a builder may return something that takes no attributes
             pass
         return part
+
+    def _build(self, entry: Entry, values: dict[str, Any]) -> Any:
+        """The part of a plug-in, checked; an exception out of its code is marked as this part's."""
+        with running(entry, values):
+            part = entry.factory(**values)
+            if entry.kind in self.checks:
+                self.checks[entry.kind](entry, part)
+        return part
+
+    def _missing(self, entry: Entry, spec: Spec, missing: list[str]) -> SpecError:
+        """The error of arguments without a value: of a part from outside, it says what its kind is offered."""
+        message = f"{entry.kind} {entry.name!r} needs {', '.join(missing)}"
+        asked = [name for name in missing if name not in KINDS[entry.kind]]
+        if not asked or not from_outside(entry):
+            return spec.error(message)
+        offered = ", ".join(KINDS[entry.kind]) or "nothing"
+        return PluginError(
+            f"{message}: its kind is offered {offered}, so give {', '.join(asked)} a default or write "
+            f"{entry.name}({', '.join(f'{name}=...' for name in asked)}); {entry.kind}: {CONTRACTS[entry.kind]}"
+        )
 
     def full(self, kind: str, spec: str | Spec, /, **context: Any) -> Spec:
         """The spec with every argument spelled out, as a part built with this context has it in `.full_spec`."""
@@ -302,35 +267,3 @@ class Catalogue:
 def same(left: Any, right: Any) -> bool:
     """Equality of values as a spec writes them: 1, 1.0 and true are three values, and so are 0.0 and -0.0."""
     return Spec("same", {"value": left}) == Spec("same", {"value": right})
-
-
-class Register:
-    """`@register.attention("name", aliases=(...), source="...")`, for each kind of part."""
-
-    def __init__(self, catalogue: Catalogue):
-        self._catalogue = catalogue
-
-    def __getattr__(self, kind: str) -> Callable[..., Callable]:
-        if kind.startswith("_"):  # what copy, pytest and the like ask every object for
-            raise AttributeError(kind)
-        self._catalogue._kind(kind)
-
-        def named(name: str, *, aliases: Iterable[str] = (), source: str = "") -> Callable:
-            if not isinstance(name, str) or isinstance(aliases, str):
-                raise SpecError(f'write @register.{kind}("a_name", aliases=("another",))')
-
-            def decorate(factory: Callable) -> Callable:
-                self._catalogue.add(Entry(kind, name, factory, tuple(aliases), source))
-                return factory
-
-            return decorate
-
-        return named
-
-    def family(self, kind: str, prefix: str, lister: Callable, loader: Callable, source: str = "") -> None:
-        """Register names under a prefix that `loader(name)` turns into builders when they are asked for."""
-        self._catalogue._kind(kind)
-        self._catalogue.families[kind].append(Family(prefix, lister, loader, source))
-
-
-__all__ = ["KINDS", "PART_KINDS", "Catalogue", "Entry", "Register", "nearest"]

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from registry.catalogue import KINDS, Catalogue, Entry, Family
+from registry.catalogue import Catalogue
+from registry.entries import Entry, Family
+from registry.kinds import KINDS
 from registry.spec import Spec, SpecError
 
 

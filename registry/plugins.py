@@ -1,4 +1,11 @@
-"""Plug-ins: a file, a module or an installed package that registers parts of its own."""
+"""Plug-ins: files, modules and installed packages that register parts of their own.
+
+    from registry import create, load_plugin
+    load_plugin("my_parts.py")  # or the name of a module; each is loaded once
+    create("attention", "mine(k=3)", dim=64)
+
+A plug-in that fails while it is loaded leaves nothing registered, and its error is one line with file and line.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +23,8 @@ import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from registry.catalogue import KINDS, Catalogue
+from registry.catalogue import Catalogue
+from registry.kinds import KINDS
 from registry.listing import parts_of
 from registry.part_source import code_digest, is_project
 from registry.plugin_files import imported_modules, plugin_digest
@@ -153,6 +161,8 @@ class PluginLoader:
             reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
             raise SpecError(f"plug-in {shown} failed{_place(error)}: {reason}") from error
         self.loaded[key] = self.catalogue.all_names() - known
+        if not key.endswith(".py"):
+            self.catalogue.plugin_modules.add(re.split(r"[.:]", key)[0])
         entries = [(kind, e) for kind, table in self.catalogue.entries.items() for e in table.values()]
         self._modules[key] = {e.factory.__module__ for kind, e in entries if before[0][kind].get(e.name) is not e}
 

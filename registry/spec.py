@@ -3,6 +3,10 @@
 A value is a number, `true` / `false` / `none` (Python's spelling too), a quoted string, a list or tuple, or
 another spec. `parse` turns text into a `Spec`, `str` turns a `Spec` into its canonical text: arguments
 sorted, every value in one spelling. For every spec within the limits `parse(str(spec)) == spec`.
+
+    spec = parse("sdt(node=lif(tau=2.), depth = 2)")
+    spec.args["depth"]  # 2
+    str(spec)  # 'sdt(depth=2, node=lif(tau=2.0))'
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from torch import nn
 
 import st_utils.attention
 import st_utils.braincog
+import st_utils.contracts
 import st_utils.data
 import st_utils.embedding
 import st_utils.encoder

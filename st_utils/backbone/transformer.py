@@ -112,6 +112,9 @@ class SpikingTransformer(ClassDefaults, nn.Module):
         with torch.no_grad():
             tokens = self.embedding.eval()(torch.zeros(step, 1, in_channels, *size))
         self.embedding.train()
+        if not isinstance(tokens, Tensor) or tokens.dim() != 5:
+            found = list(tokens.shape) if isinstance(tokens, Tensor) else f"a {type(tokens).__name__}"
+            raise UserError(f"embedding {self.embedding.spec} returns {found}, not [T, B, embed_dim, H', W']")
         return tuple(tokens.shape[-2:])
 
     def make_blocks(self, dim: int, depth: int, drop_path: float, **block: Any) -> tuple[list[nn.Module], int]:

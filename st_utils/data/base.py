@@ -94,7 +94,7 @@ def first_per_class(split: Any, count: int, what: str) -> Subset:
     """
     if not 1 <= count <= len(split):
         raise UserError(f"{what}={count} can't be met: choose 1 to {len(split)}")
-    targets = np.asarray(split.targets)
+    targets = labels_of(split)
     rank = np.empty(len(targets), dtype=np.int64)
     for label in np.unique(targets):
         members = np.flatnonzero(targets == label)

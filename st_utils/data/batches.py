@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from registry import plugin_failure
 from st_utils.batch_share import Share
 from st_utils.data.seeding import reseed, seeded
 from st_utils.errors import UserError
@@ -80,6 +81,10 @@ class BatchSource(Dataset):
                 return inputs, labels
         except UserError as error:
             return error
+        except Exception as error:
+            if (told := plugin_failure(error)) is None:
+                raise
+            return UserError(told)
 
     def _select(self, indices: np.ndarray, entropy: tuple[int, int]) -> Batch:
         """The batch from memory, where the first call puts all samples."""

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from registry import PluginCodeError
 from st_utils.errors import ProcessError, UserError
 
 Result = TypeVar("Result")
@@ -42,7 +43,7 @@ def rank() -> int:
 
 def reports_error(error: Exception) -> bool:
     """Whether this process is the one to tell an error: the first of each machine tells what all of them meet."""
-    return isinstance(error, ProcessError) or int(os.environ.get("LOCAL_RANK", 0)) == 0
+    return isinstance(error, (ProcessError, PluginCodeError)) or int(os.environ.get("LOCAL_RANK", 0)) == 0
 
 
 def device_of(name: str) -> torch.device:

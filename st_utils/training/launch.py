@@ -42,8 +42,11 @@ def _offer(settings: Settings) -> dict[str, Any]:
 
 
 def model_step(spec: str) -> int:
-    """The time steps of a model's spec, or its default."""
-    return registry.parse(spec).args.get("step", registry.entry("model", spec).params["step"].default)
+    """The time steps of a model's spec, or its default. Raises UserError for a model that takes none."""
+    model = registry.entry("model", spec)
+    if "step" not in model.params:
+        raise UserError(f"model {model.name!r} takes no step: give its constructor step: int = 4, the time steps T")
+    return registry.parse(spec).args.get("step", model.params["step"].default)
 
 
 def make_loaders(data: DataSet, settings: Settings, side: int, device: torch.device) -> tuple[EpochLoader, EpochLoader]:

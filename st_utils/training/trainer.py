@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from st_utils.analysis import tables
 from st_utils.analysis.profile import EnergyModel, profile
+from st_utils.contracts import rehearse
 from st_utils.data import EpochLoader, Share
 from st_utils.errors import ProcessError, UserError
 from st_utils.training import checkpoint, distributed, memory, records
@@ -68,6 +69,7 @@ class Trainer:
     ):
         self.model, self.train_loader, self.test_loader = model, train, test
         self.settings, self.record = settings, record
+        rehearse(model, lambda: test.evenly_spaced_inputs(2), num_classes, per_step=settings.tet)
         self.device = next(model.parameters()).device
         trained = compiled(model) if settings.compile else model  # the test counts spikes by hooks
         self.parallel = distributed.wrapped(trained, self.device)  # the model as training calls it

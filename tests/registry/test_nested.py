@@ -74,12 +74,12 @@ def test_carets_point_into_the_outer_text(shop, text, at, message):
 
 def test_carets_of_errors_that_show_only_when_a_nested_part_is_built(shop):
     @shop.register.node("needy")
-    def needy(size: int):
+    def needy(channel: int):
         raise AssertionError("it is not built")
 
     text = "spikformer(depth=2, attention=ssa(node=needy))"
     error = refused(shop, "model", text)
-    assert error.message == "node 'needy' needs size"
+    assert error.message == "node 'needy' needs channel"
     assert (error.source, error.pos) == (text, text.index("needy"))
 
 

@@ -15,12 +15,13 @@ from registry.plugins import PluginLoader, import_all
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = """
+    from torch import nn
     from registry import register
 
     @register.node("from_plugin", aliases=("plugged",))
-    class FromPlugin:
+    class FromPlugin(nn.Module):
         def __init__(self, k: int = 1):
-            self.k = k
+            super().__init__()
 """
 _fresh = itertools.count()
 
@@ -135,7 +136,7 @@ FAILING = {
     "exit": ("import sys\nsys.exit(3)\n", 2, "SystemExit: 3"),
     "silent": ("raise RuntimeError\n", 1, "RuntimeError"),
     "lines": ("raise RuntimeError('first\\nsecond')\n", 1, "RuntimeError: first"),
-    "halfway": (textwrap.dedent(GOOD) + "\n1 / 0\n", 8, "ZeroDivisionError: division by zero"),
+    "halfway": (textwrap.dedent(GOOD) + "\n1 / 0\n", 9, "ZeroDivisionError: division by zero"),
     "library": ("import json\n\njson.loads('{')\n", 3, "JSONDecodeError: Expecting property name"),
     "function": ("def f():\n    return [][0]\n\nf()\n", 2, "IndexError: list index out of range"),
     "kind": ("from registry import register\nregister.nodes('x')\n", 2, "SpecError: unknown kind 'nodes'"),
@@ -170,7 +171,7 @@ def test_a_duplicate_in_a_plug_in_names_both_places(put, loader):
     first, second = put("first.py", GOOD), put("second.py", GOOD)
     loader.load(first)
     told = refused(loader.load, second)
-    assert f"{second}:3: SpecError: node 'from_plugin' is already registered by zoo_plugin_first_" in told
+    assert f"{second}:4: SpecError: node 'from_plugin' is already registered by zoo_plugin_first_" in told
 
 
 def test_a_failure_inside_a_package_names_the_file_that_failed(put, loader):
