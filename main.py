@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse(argv: list[str]) -> dict[str, Any]:
     """The options that were given, by name. Raises UserError."""
-    from st_utils.training.settings import OneLineParser, add_settings
+    from st_utils.training.command_line import OneLineParser, add_settings
 
     parser = OneLineParser(
         "main.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False

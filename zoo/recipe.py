@@ -1,9 +1,10 @@
 """Recipes: the settings that a model was trained with on a data set, one readable YAML file each.
 
-A recipe is found by name, `<model>_<dataset>` before `<dataset>`, or asked for by its name or one of its `aliases`,
-such as the authors' own. Its `model` and `dataset` entries fill arguments that the specs leave open; its other
-entries are settings of the run; `source` says where they stand. `like` names a recipe that it repeats, but for what
-it says itself; `for` the model and data set of one that is asked for without them, where its name does not say it.
+name, content = find_recipe("sdt", "cifar10")  # "sdt_cifar10", {"model": {"embed_dim": 512, ...}, "epochs": 310, ...}
+read_recipe("sdt_cifar10").source              # where its settings stand
+full_name("conf/cifar10/2_512_300E_t4")        # "sdt_cifar10", by the authors' name
+
+A recipe is found by name, `<model>_<dataset>` before `<dataset>`, or asked for by its name or one of its aliases.
 """
 
 from __future__ import annotations
@@ -12,11 +13,39 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from registry import Spec, entry, names, nearest, parse
 from st_utils.errors import UserError
-from st_utils.training.settings import read_yaml
+from st_utils.training.settings import checked
+from st_utils.training.validation import read_yaml, validated
 
 FOLDER = Path(__file__).parent / "recipes"
+
+
+class Recipe(BaseModel):
+    """What a recipe's file says. All other keys of the file are `settings` of the run, checked like main.py's.
+
+    Attributes:
+        source: where the settings stand.
+        aliases: other names of the recipe, such as the authors' own.
+        like: a recipe that it repeats, but for what it says itself.
+        meant_for: (model, data set), written `for`, where the file's name does not say them.
+        model, dataset: arguments for those that the specs leave open.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field(min_length=1)
+    aliases: tuple[str, ...] = ()
+    like: str | None = None
+    meant_for: tuple[str, str] | None = Field(None, alias="for")
+    model: dict[str, Any] = {}
+    dataset: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+
+
+KEYS = {field.alias or name for name, field in Recipe.model_fields.items()} - {"settings"}
 
 
 @cache
@@ -27,32 +56,46 @@ def recipe_names() -> list[str]:
 @cache
 def recipe_aliases() -> dict[str, str]:
     """The other names of recipes."""
-    return {alias: name for name in recipe_names() for alias in read_yaml(FOLDER / f"{name}.yml").get("aliases", ())}
+    return {alias: name for name in recipe_names() for alias in read_recipe(name).aliases}
 
 
-def read_recipe(name: str) -> dict[str, Any]:
-    """The content of a recipe, with that of the one it is like."""
+def read_recipe(name: str) -> Recipe:
+    """A recipe, with what it takes from the one that it is like. Raises UserError for what its file says wrongly."""
+    origin, content = f"recipe {name}", _content(name)
+    settings = {key: value for key, value in content.items() if key not in KEYS}
+    own = {key: value for key, value in content.items() if key in KEYS}
+    return validated(Recipe, {**own, "settings": checked(settings, origin, further=KEYS)}, origin)
+
+
+def _content(name: str, *likes: str) -> dict[str, Any]:
+    """A file's content over that of the recipe that it is like; `likes` have led here."""
     content = read_yaml(FOLDER / f"{name}.yml")
-    base = read_recipe(content.pop("like")) if "like" in content else {}
-    base.pop("aliases", None)
-    return {**base, **content}
+    if "like" not in content:
+        return content
+    if (like := content["like"]) not in recipe_names() or like in (name, *likes):
+        near = nearest(str(like), recipe_names())
+        raise UserError(f"recipe {name}: like takes the name of another recipe, not {like!r}{near}")
+    return {**_content(like, name, *likes), "aliases": (), **content}
 
 
 def find_recipe(model: str, dataset: str, name: str | None = None) -> tuple[str, dict[str, Any]]:
     """The name and content of the recipe asked for, or of the best that there is; ("none", {}) without one.
 
-    model and dataset are registered names. Raises UserError for a name that no recipe has.
+    Args:
+        model, dataset: registered names.
+
+    Returns:
+        The content: `model` and `dataset`, arguments of each, and settings by name.
+
+    Raises:
+        UserError: no recipe has this name, or its file says something wrong.
     """
+    if name is None:
+        name = next((w for w in (f"{model}_{dataset}", dataset) if w in recipe_names()), "none")
     if name == "none":
         return "none", {}
-    if name is not None:
-        chosen = full_name(name)
-    else:
-        chosen = next((w for w in (f"{model}_{dataset}", dataset) if w in recipe_names()), None)
-    if chosen is None:
-        return "none", {}
-    content = read_recipe(chosen)
-    return chosen, {key: value for key, value in content.items() if key not in ("source", "aliases", "for")}
+    recipe = read_recipe(name := full_name(name))
+    return name, {"model": recipe.model, "dataset": recipe.dataset, **recipe.settings}
 
 
 def full_name(name: str) -> str:
@@ -66,7 +109,7 @@ def full_name(name: str) -> str:
 def meant_for(name: str) -> dict[str, str]:
     """The `model` and `dataset` that a recipe's file or name says it is for; {} where it says none."""
     name = full_name(name)
-    if pair := read_recipe(name).get("for"):
+    if pair := read_recipe(name).meant_for:
         return {"model": pair[0], "dataset": pair[1]}
     if name in names("dataset"):
         return {"dataset": name}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from registry import Spec, nearest
 from st_utils.errors import UserError
 from st_utils.training.distributed import device_of
 from st_utils.training.resume import dataset_as_recorded, recorded_args, recorded_settings, spec_as_recorded
-from st_utils.training.settings import PARAMS, Settings, checked, read_yaml
+from st_utils.training.settings import Settings, checked, read_yaml
 from zoo.recipe import fill, find_recipe, meant_for
 
 logger = logging.getLogger("zoo")
@@ -34,7 +34,7 @@ def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises UserError for a name that is no setting.
     """
-    known = [*PARAMS, *registry.PART_KINDS]
+    known = [*(f.name for f in fields(Settings)), *registry.PART_KINDS]
     for name in settings:
         if name not in known:
             raise UserError(f"zoo.run: unknown setting {name!r}{nearest(name, known)}")

@@ -16,7 +16,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from st_utils.training.dry_run import dry_run
 from st_utils.training.identity import identity
 from st_utils.training.resume import agreed_run
 from st_utils.training.run_folder import RunFolder
-from st_utils.training.settings import PARAMS, Settings
+from st_utils.training.settings import Settings
 from st_utils.training.signals import Stopped
 from st_utils.training.trainer import Trainer, load_weights, seed_everything
 from zoo.resolve import load_plugins, plain_settings, resolve
@@ -116,8 +116,8 @@ def profile(resume: str | os.PathLike | None = None, **settings: Any) -> Result:
 def _signature() -> inspect.Signature:
     """All keywords of `run`, for help() and completion."""
     keyword = inspect.Parameter.KEYWORD_ONLY
-    known = [inspect.Parameter(p.name, keyword, default=p.default, annotation=p.hint) for p in PARAMS.values()]
-    parts = [inspect.Parameter(kind, keyword, default=None, annotation="str") for kind in registry.PART_KINDS]
+    known = [inspect.Parameter(f.name, keyword, default=f.default, annotation=f.type) for f in fields(Settings)]
+    parts = [inspect.Parameter(kind, keyword, default=None, annotation="str | None") for kind in registry.PART_KINDS]
     return inspect.Signature([known[0], *parts, *known[1:]], return_annotation="Result")
 
 

@@ -218,7 +218,7 @@ def check_data(runs: list[Run], further: Mapping[str, Any]) -> None:
 
 def data_offer(run: Run, further: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that main.py offers the run's data set: where its files are, the number and the size of frames."""
-    recipe = {} if run.recipe == "none" else read_recipe(run.recipe)
+    recipe = {} if run.recipe == "none" else read_recipe(run.recipe).settings
     chosen = {**recipe, **run.settings, **further}
     places = {"data_dir": "data", "cache_dir": None, "download": False}
     size = chosen.get("event_size") or chosen.get("img_size")

@@ -1,5 +1,8 @@
 """Suites: YAML files that say which runs to compare.
 
+    [run.label for run in load_suite("smoke", seeds=[0])]   # "spikformer(attention=ssa)", ...
+    load_suite("mine.yml")                                  # a file of one's own:
+
     about: one line
     dataset: digits              # this, recipe and settings may stand in an entry too
     recipe: digits               # optional; the model's and data set's own otherwise
@@ -22,7 +25,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
 
 import zoo
 from benchmarks.leaderboard.rules import run_settings, seed_numbers, suite_seeds
@@ -30,12 +35,58 @@ from registry import PART_KINDS, SpecError, canonical, create, entry, full, near
 from st_utils.data import data_identity
 from st_utils.errors import UserError
 from st_utils.training.launch import model_step
-from st_utils.training.settings import read_yaml
+from st_utils.training.validation import read_yaml, validated
 from zoo.recipe import fill, find_recipe
 
 FOLDER = Path(__file__).parents[1] / "suites"
-SUITE_KEYS = ("about", "dataset", "recipe", "seeds", "settings", "entries")
-ENTRY_KEYS = ("model", "label", "dataset", "recipe", "settings", "source", *PART_KINDS)
+CONFIG = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)  # a label may be 2026
+TEXT = {"type": "string"}
+Texts = Annotated[
+    tuple[str, ...],
+    Field(min_length=1),
+    BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
+    WithJsonSchema({"anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": 1}]}),
+]
+Parts = create_model("Parts", __config__=CONFIG, **dict.fromkeys(PART_KINDS, (Texts | None, None)))
+
+
+class Entry(Parts):
+    """One entry of a suite: a run for each combination of its models and parts, and for each seed.
+
+    Attributes:
+        model: specs.
+        attention, embedding, ...: specs in place of the model's own parts, one field per kind of part.
+        label: the row's name in the table.
+        dataset, recipe: in place of the suite's.
+        settings: beside the suite's, over them; what they may be: see `run_settings`.
+        source: where the figure to compare with stands.
+    """
+
+    model: Texts
+    label: str | None = None
+    dataset: str | None = None
+    recipe: str | None = None
+    settings: Any = None
+    source: str | None = None
+
+    def combinations(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """A model's spec and its parts by kind, for each combination of the values."""
+        written = {kind: values for kind in PART_KINDS if (values := getattr(self, kind))}
+        for model, *parts in product(self.model, *written.values()):
+            yield model, dict(zip(written, parts, strict=True))
+
+
+class Suite(BaseModel):
+    """What a suite's file says; its entries are each an `Entry`, or the spec of one."""
+
+    model_config = CONFIG
+
+    about: str | None = None
+    dataset: str | None = None
+    recipe: str | None = None
+    seeds: list[int]
+    settings: Any = None
+    entries: list[Any] = []
 
 
 @dataclass(frozen=True)
@@ -150,59 +201,39 @@ def load_suite(
         known = suite_names()
         raise UserError(f"unknown suite {name!r}{nearest(name, known)}; suites: {', '.join(known)}, or a file.yml")
     content = read_yaml(path)
-    _known(content, SUITE_KEYS, str(path))
-    common = {"dataset": content.get("dataset"), "recipe": content.get("recipe")}
-    shared = run_settings(content.get("settings"), str(path))
-    seeds = seed_numbers(list(seeds), "seeds") if seeds is not None else suite_seeds(content, path)
-    entries = content.get("entries") or []
-    if not isinstance(entries, list):
-        raise UserError(f"{path}: entries are {entries!r}: write a list, such as [spikformer]")
+    content["entries"] = content.get("entries") or []
+    content["seeds"] = seed_numbers(list(seeds), "seeds") if seeds is not None else suite_seeds(content, path)
+    suite = validated(Suite, content, str(path))
+    shared = {"dataset": suite.dataset, "recipe": suite.recipe}
+    settings = run_settings(suite.settings, str(path))
     runs = {}
-    for written in [*entries, *further]:
-        for one in _expand(written, str(path)):
-            for seed in seeds:
-                run = _run({**common, **one}, shared, seed, plugins, str(path), places or {})
+    for number, value in enumerate([*suite.entries, *further], 1):
+        origin = f"{path}: entry {number}"
+        written = validated(Entry, value if isinstance(value, Mapping) else {"model": value}, origin)
+        own = written.model_dump(include=set(shared), exclude_unset=True)  # `recipe: null` is the model's own
+        own["settings"] = {**settings, **run_settings(written.settings, origin)}
+        one = written.model_copy(update={**shared, **own})
+        if not one.dataset:
+            raise UserError(f"{origin} has no dataset")
+        for model, parts in one.combinations():
+            for seed in suite.seeds:
+                run = _run(one, model, parts, seed=seed, plugins=plugins, places=places or {})
                 runs.setdefault(run.key, run)
     if not runs:
         raise UserError(f"{path} has no entries")
     return list(runs.values())
 
 
-def _known(content: Mapping[str, Any], keys: tuple[str, ...], origin: str) -> None:
-    for key in content:
-        if key not in keys:
-            raise UserError(f"{origin}: unknown key {key!r}{nearest(str(key), keys)}; keys: {', '.join(keys)}")
-
-
-def _expand(written: str | Mapping[str, Any], origin: str) -> Iterator[dict[str, Any]]:
-    """The entries that one stands for: each combination of the values in its lists."""
-    if not isinstance(written, Mapping):
-        written = {"model": written}
-    _known(written, ENTRY_KEYS, origin)
-    if "model" not in written:
-        raise UserError(f"{origin}: an entry has no model: {dict(written)}")
-    lists = {k: v for k, v in written.items() if k in ("model", *PART_KINDS) and isinstance(v, list)}
-    for values in product(*lists.values()):
-        yield {**written, **dict(zip(lists, values, strict=True))}
-
-
 def _run(
-    one: Mapping[str, Any],
-    shared: Mapping[str, Any],
-    seed: int,
-    plugins: tuple[str, ...],
-    origin: str,
-    places: Mapping[str, Any],
+    one: Entry, model: str, parts: dict[str, str], *, seed: int, plugins: tuple[str, ...], places: Mapping[str, Any]
 ) -> Run:
-    if not one.get("dataset"):
-        raise UserError(f"{origin}: {one['model']} has no dataset")
-    settings = {**shared, **run_settings(one.get("settings"), origin)}
+    """The run of this model with these parts, with what else the entry says."""
+    settings = dict(one.settings)
     step = settings.pop("step", None)
-    parts = {part: str(one[part]) for part in PART_KINDS if part in one}
-    spec = zoo.override(str(one["model"]), **parts, **({"step": step} if step is not None else {}))
-    model, dataset = entry("model", spec).name, canonical("dataset", str(one["dataset"]))
-    recipe, content = find_recipe(model, dataset.name, one.get("recipe"))
-    label = one.get("label") or str(canonical("model", spec))
+    spec = zoo.override(model, **parts, **({"step": step} if step is not None else {}))
+    dataset = canonical("dataset", one.dataset)
+    recipe, content = find_recipe(entry("model", spec).name, dataset.name, one.recipe)
+    label = one.label or str(canonical("model", spec))
     spec, dataset = (
         canonical(kind, fill(kind, each, content.get(kind, {})), keep=content.get(kind, {}))
         for kind, each in (("model", spec), ("dataset", dataset))

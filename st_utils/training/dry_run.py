@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from st_utils.errors import UserError
 from st_utils.training import distributed, memory
 
 if TYPE_CHECKING:
@@ -71,10 +70,6 @@ def dry_run(trainer: Trainer, steps: int, power: float | None = None) -> Measure
     The run's hours are epochs * (training steps * seconds per step + test batches * seconds per batch); its energy in
     kWh is that times `power`, in watts. The model is no longer of use afterwards.
     """
-    if steps < 1:
-        raise UserError(f"dry_run is {steps}: give a number of steps, 1 or more")
-    if power is not None and power <= 0:
-        raise UserError(f"power is {power}: give the watts that the whole machine draws")
     settings, device = trainer.settings, trainer.device
     trainer.model.train()
     batches = _endless(trainer)

@@ -52,10 +52,10 @@ def model_step(spec: str) -> int:
 def make_loaders(data: DataSet, settings: Settings, side: int, device: torch.device) -> tuple[EpochLoader, EpochLoader]:
     """The loaders of training and test images, of this process's share."""
     world, accum = distributed.world_size(), settings.accum_steps
-    if accum < 1 or settings.batch_size % (world * accum):
+    if settings.batch_size % (world * accum):
         raise UserError(
             f"batch_size={settings.batch_size} can't be shared evenly by {world} processes with "
-            f"accum_steps={accum}: choose a multiple of {world * max(accum, 1)}"
+            f"accum_steps={accum}: choose a multiple of {world * accum}"
         )
     augment = Augment(
         settings.auto_augment,

@@ -46,8 +46,6 @@ def build_schedule(optimizer: Optimizer, settings: Settings) -> Any:
     if warmup + cooldown >= settings.epochs and (warmup or cooldown):
         logger.warning("epochs=%d leaves no room for the warm-up and cool-down: without them", settings.epochs)
         warmup = cooldown = 0
-    if settings.sched == "multistep":  # what timm takes for the epochs of its decays differs between its versions
-        raise UserError("sched 'multistep' needs a list of epochs, which no setting gives: use sched=step")
     options = Namespace(
         sched=settings.sched,
         epochs=settings.epochs - cooldown,
@@ -61,14 +59,10 @@ def build_schedule(optimizer: Optimizer, settings: Settings) -> Any:
     )
     try:
         schedule, _ = create_scheduler(options, optimizer)
-    except ValueError:  # of timm from 1.0 on; 0.5.4 returns None
-        schedule = None
     except TypeError as error:
         raise UserError(
             f"sched {settings.sched!r} of timm {timm.__version__} does not fit this torch: {error}"
         ) from None
-    if schedule is None:
-        raise UserError(f"sched {settings.sched!r} is not a schedule: cosine, tanh, step, plateau, poly")
     return schedule
 
 

@@ -36,8 +36,8 @@ def test_the_clock_and_the_steps(tmp_path, caplog, monkeypatch):
 
 
 @pytest.mark.parametrize(("wrong", "line"), [
-    (["--dry-run", "0"], "dry_run is 0: give a number of steps"),
-    (["--dry-run", "1", "--power", "-3"], "power is -3"),
+    (["--dry-run", "0"], "dry_run takes an integer, 1 or more, or none, not 0"),
+    (["--dry-run", "1", "--power", "-3"], "power takes a number, above 0, or none, not -3"),
 ])  # fmt: skip
 def test_wrong_values(tmp_path, capsys, wrong, line):
     assert run(tmp_path, *wrong) == 2

@@ -8,7 +8,8 @@ import torch
 import zoo
 from registry import canonical, names, parse
 from st_utils.errors import UserError
-from st_utils.training.settings import OneLineParser, add_settings, read_yaml
+from st_utils.training.command_line import OneLineParser, add_settings
+from st_utils.training.settings import read_yaml
 from zoo.recipe import FOLDER, find_recipe, full_name, meant_for, read_recipe, recipe_aliases, recipe_names
 from zoo.resolve import resolve
 
@@ -23,7 +24,7 @@ def test_recipe(recipe):
     for kind, part in meant_for(recipe).items():
         spec = parse(getattr(settings, kind))
         assert spec.name == part
-        unused = read_recipe(recipe).get(kind, {}).keys() - spec.args.keys()
+        unused = getattr(read_recipe(recipe), kind).keys() - spec.args.keys()
         assert not unused or meant_for(recipe).keys() == {"dataset"}, f"{kind} {part} has no {unused}"
     with torch.device("meta"):
         model = zoo.create_model(settings.model)
@@ -80,10 +81,11 @@ def test_authors_names_of_recipes():
 
 def test_like_takes_all_but_what_is_said():
     base, variant = read_recipe("sdt_dvsg"), read_recipe("sdt_dvsg_t10")
-    assert variant["lr"] == 2e-3
-    assert variant["model"]["step"] == 10
-    same = base.keys() - {"source", "aliases", "model", "lr", "warmup_lr", "weight_decay"}
-    assert {key: variant[key] for key in same} == {key: base[key] for key in same}
+    assert variant.settings["lr"] == 2e-3
+    assert variant.model["step"] == 10
+    same = base.settings.keys() - {"lr", "warmup_lr", "weight_decay"}
+    assert same
+    assert {key: variant.settings[key] for key in same} == {key: base.settings[key] for key in same}
 
 
 def test_the_command_line_comes_before_the_recipe():

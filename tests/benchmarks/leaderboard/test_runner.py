@@ -14,7 +14,7 @@ from benchmarks.leaderboard.__main__ import main
 from benchmarks.leaderboard.store import Store
 from benchmarks.leaderboard.suite import load_suite, option_words, suite_names
 from st_utils.training import launch
-from st_utils.training.settings import OneLineParser, add_settings
+from st_utils.training.command_line import OneLineParser, add_settings
 from tests.benchmarks.leaderboard.tiny_suite import TINY, ended, leaderboard, statuses, wait_for
 from zoo.resolve import resolve
 

@@ -47,14 +47,14 @@ class TestSuites:
             ("entries: [spikformer]", "has no dataset"),
             ("dataset: digits", "has no entries"),
             ("dataset: digits\nentry: [spikformer]", "unknown key 'entry'; did you mean 'entries'"),
-            ("dataset: digits\nentries: [{attention: ssa}]", "has no model"),
+            ("dataset: digits\nentries: [{attention: ssa}]", "entry 1: model is missing"),
             ("dataset: digits\nsettings: {epoch: 3}\nentries: [spikformer]", "unknown setting 'epoch'"),
             ("dataset: digits\nsettings: [epochs]\nentries: [spikformer]", "write names and values"),
             (
                 "dataset: digits\nsettings: {batch-size: 8, batch_size: 9}\nentries: [spikformer]",
                 "twice|more than once",
             ),
-            ("dataset: digits\nentries: spikformer", "entries are 'spikformer': write a list"),
+            ("dataset: digits\nentries: spikformer", 'entries takes a list, not "spikformer"'),
             ("dataset: digits\nentries: [{model: sdt, settings: {seed: 3}}]", "seed can't be among a suite's settings"),
         ],
     )
@@ -83,6 +83,17 @@ class TestSuites:
         with pytest.raises(UserError, match=f"{setting.name} can't be among a suite's settings: ") as caught:
             load_suite(str(path))
         assert "\n" not in str(caught.value)
+
+    def test_what_an_entry_says_takes_the_place_of_the_suites(self, tmp_path):
+        """`recipe: null` asks for the model's own again; a label may be a number."""
+        path = tmp_path / "suite.yml"
+        path.write_text(
+            "dataset: digits\nrecipe: none\nseeds: [0]\nsettings: {epochs: 3, lr: 5e-4}\n"
+            "entries: [sdt, {model: sdt, recipe: null, label: 2026, settings: {epochs: 2}}]"
+        )
+        first, second = load_suite(str(path))
+        assert (first.recipe, first.settings) == ("none", {"epochs": 3, "lr": 5e-4})
+        assert (second.recipe, second.settings, second.label) == ("digits", {"epochs": 2, "lr": 5e-4}, "2026")
 
     def test_a_setting_of_time_steps_becomes_part_of_the_spec(self, tmp_path):
         """Left beside it, main.py would run 2 steps under a row that says 8."""
