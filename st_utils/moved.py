@@ -64,6 +64,8 @@ MOVED = {
     "st_utils.training.firing": "st_utils.analysis.firing",
     "st_utils.transformer": "st_utils.backbone.transformer",
     "zoo.braincog": "st_utils.braincog.networks",
+    "zoo.published": "zoo.authors.published",
+    "zoo.step_benchmark": "zoo.authors.step_benchmark",
 }
 
 # Functions that have a new name, by the module that they are in now: {module: {old name: new name}}.
@@ -88,6 +90,7 @@ RENAMED = {
     "st_utils.kernels.node.form": {"read": "from_json", "written": "to_json"},
     "st_utils.layer.fold_norms": {"fold": "fold_norm"},
     "st_utils.layer.over_time": {"distinct": "drop_repeated_steps", "remember": "update_running_statistics"},
+    "zoo.authors.step_benchmark": {"arguments": "shared_arguments", "neuron": "lif_of"},
 }
 
 

@@ -21,8 +21,8 @@ import st_utils.mlp
 import st_utils.node  # noqa: F401  (importing the rooms registers their parts)
 from registry import KINDS, Spec, create, entry, import_all, parse
 from st_utils.layer.fold_norms import fold_norms
+from zoo.authors.published import authors_spec, load_published
 from zoo.citation import cite
-from zoo.published import authors_spec, load_published
 from zoo.run import Result, evaluate, profile, run
 
 __version__ = "0.1.0"  # the one place: pyproject.toml reads it from here

@@ -1,8 +1,10 @@
-"""BibTeX for a model and the registered parts that it is made of, from what each part names as its `source`.
+"""BibTeX for a model and its registered parts, from the `source` of each part.
 
-print(cite("sdt(attention=statten, node=plif)"))  # Spike-driven Transformer, STAtten, PLIF, ...
+    from zoo import cite
 
-`citations.yml` has the papers. What it lacks becomes a `@misc` with the words of the source, and no title is made up.
+    cite("sdt(attention=statten)").splitlines()[0]  # '% model sdt, embedding ms_sps, mlp mlp'
+
+`citations.yml` has the papers. A source that it lacks becomes a `@misc` with the words of the source, without a title.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ AS_THEY_ARE = ("author", "url", "doi", "eprint", "archivePrefix")  # not LaTeX's
 def cite(model: str | Spec, *further: tuple[str, str | Spec]) -> str:
     """BibTeX of a model, its parts, and further (kind, spec) pairs such as ("dataset", "mnist").
 
-    Each entry stands once, below a line with the parts that it is for. Parts that name no source are listed at the end.
+    Each paper is one entry, below a comment that names its parts. Parts without a source are listed at the end.
 
-    Raises SpecError, in one line, for a spec that names no registered part.
+    Raises SpecError if a spec names no registered part.
     """
     entries: dict[tuple, tuple[dict[str, Any], list[str]]] = {}
     unknown = []
@@ -56,11 +58,11 @@ def cite(model: str | Spec, *further: tuple[str, str | Spec]) -> str:
 
 
 def references(source: str, label: str) -> list[dict[str, Any]]:
-    """What a source names: a dict of `key`, `type` and BibTeX fields each; for an empty source, none.
+    """Find the publications in a source: for each a dict of `key`, `type` and BibTeX fields; none in an empty source.
 
-    The source's clauses are separated by semicolons. A clause with an arXiv id or words of the table gives the paper
-    of the table; one with another id, or with a year, a `@misc`; further ones, such as a repository's name, nothing
-    where the source gives something else.
+    Semicolons separate the source's clauses. A clause with an arXiv id or words of `citations.yml` gives that paper; a
+    clause with another arXiv id, a year or a DOI gives a `@misc`. Other clauses, such as a repository's name, give
+    nothing, unless the whole source gives nothing: then it becomes one `@misc`.
     """
     found: list[dict[str, Any]] = []
     clauses = [clause.strip() for clause in source.split(";") if clause.strip()]
@@ -78,7 +80,7 @@ def references(source: str, label: str) -> list[dict[str, Any]]:
 
 @functools.cache
 def table() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Each arXiv id and words of citations.yml -> (the row's name, its fields); "=" before words: the whole clause."""
+    """Read citations.yml: arXiv id or words -> (name of the row, fields). Words after "=" must be the whole clause."""
     rows = yaml.safe_load(Path(__file__).with_name("citations.yml").read_text(encoding="utf-8"))
     found = {}
     for name, row in rows.items():
@@ -96,7 +98,7 @@ def _has(clause: str, word: str) -> bool:
 
 
 def _misc(clause: str, label: str, arxiv: str = "") -> dict[str, Any]:
-    """What can be read from the words themselves: surnames, year, arXiv id, and the words."""
+    """A `@misc` from the words themselves: surnames, year, DOI, arXiv id, and the words."""
     fields = {"key": re.sub(r"\W+", "_", label), "type": "misc"}
     if names := NAMES.match(clause):
         fields["author"] = f"{names[1]} and others" if names[1] else re.sub(r", | & ", " and ", names[2])
@@ -110,12 +112,12 @@ def _misc(clause: str, label: str, arxiv: str = "") -> dict[str, Any]:
 
 
 def unique(keys: list[str]) -> list[str]:
-    """The keys; of equal ones, the later have a number."""
+    """Make the keys unique: a key that occurs again gets a number."""
     return [key if key not in keys[:i] else f"{key}_{keys[: i + 1].count(key)}" for i, key in enumerate(keys)]
 
 
 def bibtex(fields: dict[str, Any]) -> str:
-    """One entry as text."""
+    """Format one entry."""
     fields = dict(fields)
     head = f"@{fields.pop('type')}{{{fields.pop('key')},\n"
     lines = []

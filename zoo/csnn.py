@@ -1,12 +1,20 @@
-"""CSNN, the small convolutional network of the field's tutorials."""
+"""CSNN: the small convolutional network of the field's tutorials.
+
+    from zoo import create_model
+
+    create_model("csnn(channels=[8, 16])", img_size=28).head.in_features  # 256
+
+Eshraghian et al. 2023, arXiv:2109.12894.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 from torch import nn
 
 from registry import register
+from st_utils.backbone.arguments import ConvNetArguments
 from st_utils.backbone.convnet import SpikingConvNet
 from st_utils.errors import UserError
 from st_utils.kernels.spike_conv.conv2d import Conv2d
@@ -16,21 +24,31 @@ from st_utils.node.base import build_node
 
 @register.model("csnn", source="Eshraghian et al. 2023, arXiv:2109.12894; jeshraghian/snntorch, its tutorial 6")
 class CSNN(SpikingConvNet, in_channels=1, img_size=28, node="lif(decay_input=false)"):
-    """12C5-MP2-64C5-MP2-1024FC10, 29,826 parameters for 28 x 28 images.
+    """Two convolutions and a linear layer, 12C5-MP2-64C5-MP2-1024FC10, for 28 x 28 images; 29,826 parameters.
 
-    Each convolution, without padding or norm, is followed by max-pooling to half the size and a neuron; the logits
-    are the last layer's currents, where the tutorial has one more neuron and counts its spikes.
+    The whole network at its defaults, in the order in which it runs (T time steps, B samples):
+
+        encoder   st_utils/encoder/direct.py   [T, B, 1, 28, 28]   the image at every step
+        layers.0  st_utils/layer/over_time.py  [T, B, 12, 12, 12]  5 x 5 convolution, 2 x 2 max-pooling
+        layers.1  st_utils/node/lif.py         [T, B, 12, 12, 12]  spikes
+        layers.2  st_utils/layer/over_time.py  [T, B, 64, 4, 4]    5 x 5 convolution, 2 x 2 max-pooling
+        layers.3  st_utils/node/lif.py         [T, B, 64, 4, 4]    spikes
+        head      torch.nn                     [T, B, 10]          linear
+        model     zoo/csnn.py                  [B, 10]             the mean over T
+
+    The convolutions have no padding and no norm. Differs from the tutorial: the logits are the currents of the last
+    layer; the tutorial puts one more neuron behind it and counts its spikes.
 
     Args:
-        channels: of each convolution.
-        kernel: of the convolutions.
+        channels: channels of each convolution.
+        kernel: side of the convolutions' kernels.
     """
 
-    def __init__(self, *, channels: tuple[int, ...] = (12, 64), kernel: int = 5, **settings: Any):
+    def __init__(self, *, channels: tuple[int, ...] = (12, 64), kernel: int = 5, **arguments: Unpack[ConvNetArguments]):
         if not channels or min(*channels, kernel) < 1:
             raise UserError(f"csnn: channels and kernel must be at least 1, not {list(channels)} and {kernel}")
         self.channels, self.kernel = channels, kernel
-        super().__init__(**settings)
+        super().__init__(**arguments)
 
     def make_layers(self, in_channels: int, size: tuple[int, int], step: int, node: str) -> tuple[nn.Sequential, int]:
         layers: list[nn.Module] = []

@@ -1,135 +1,91 @@
-"""QKFormer: a hierarchy of stages, Q-K attention in the early ones and self-attention in the last."""
+"""QKFormer: a hierarchy of stages, with Q-K attention in the early ones and self-attention in the last.
+
+    from zoo import create_model
+
+    create_model("qkformer(embed_dim=64, depth=[1, 1])").stage_dims(64)  # [32, 64]
+
+Zhou et al. 2024, arXiv:2403.16552. Authors' weights and arguments: zoo/authors/qkformer.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 
 from registry import Spec, register
+from st_utils.backbone.arguments import StagedArguments
 from st_utils.backbone.transformer import SpikingTransformer, drop_path_rates, halved
 from st_utils.embedding.speds import DeformedShortcut
 from st_utils.errors import UserError
 from st_utils.layer import init_trunc_normal
 from st_utils.layer.block import Block
-from zoo.authors_form import Form, Weights
-from zoo.constructor import SPIKFORMER, Constructor, choose
-from zoo.published import Published, inside, square
-
-# Five model files in three forms; the number of heads is fixed in two of them, the depth in one.
-FORMS = {
-    "cifar": {"num_heads": 8, "legacy_batch_leak": True},
-    "events": {"num_heads": 16, "embedding": Spec("speds", {"stride": 8}), "legacy_batch_leak": True},
-    "imagenet": {"early_pooling": True, "embedding": Spec("speds", {"stride": 4}), "legacy_batch_leak": True},
-}
-FILES = {
-    "cifar10/model.py": "cifar",
-    "cifar100/model.py": "cifar",
-    "cifar10-dvs/model.py": "events",
-    "dvs128-gesture/model.py": "events",
-    "imagenet/qkformer.py": "imagenet",
-}
-
-
-def _authors_arguments(file: str, args: Constructor, step: int) -> dict[str, Any]:
-    name = choose(FILES, file, "file of QKFormer")
-    shared = {
-        "num_classes": args["num_classes"],
-        "in_channels": args["in_channels"],
-        "img_size": square(args["img_size_h"], args["img_size_w"]),
-        "embed_dim": args["embed_dims"],
-        "mlp_ratio": args["mlp_ratios"],
-    }
-    if name == "events":
-        return shared | {"depth": (1, 1), "step": step} | FORMS[name]
-    if name == "imagenet":
-        shared |= {"depth": (1, 2, args["depths"] - 3), "num_heads": args["num_heads"]}
-    else:
-        shared |= {"depth": (1, 1, args["depths"] - 2)}
-    return shared | {"step": args["T"]} | FORMS[name]
-
-
-def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
-    """The ImageNet class calls the MLP's layers fc1 and fc2, the others mlp1 and mlp2; that for events has 2 stages."""
-    return [
-        Form(FORMS["cifar"], has=r"^stage3\.", lacks=r"\.fc1_conv\."),
-        Form(FORMS["events"], lacks=r"^stage3\."),
-        Form(FORMS["imagenet"], has=r"\.fc1_conv\."),
-    ]
+from zoo.authors.qkformer import PUBLISHED
 
 
 @register.model("qkformer", source="Zhou et al. 2024, arXiv:2403.16552; zhouchenlin2096/QKFormer")
 class QKFormer(
     SpikingTransformer,
-    num_heads=8,
     embedding="speds(stride=1)",
     attention="ssa(qkv_bias=false)",
 ):
-    """QKFormer (the default is HST-4-384 for CIFAR: 6,706,234 parameters at 10 classes).
+    """Stages of Q-K attention, then self-attention. Default: HST-4-384 for CIFAR-10, 6,706,234 parameters.
 
-    Stages of blocks; between two of them the tokens' grid is halved and the channels doubled, by convolutions with a
-    deformed shortcut. Every sum is one of spikes, no neuron stands before the head. ImageNet's HST-10-384 is
-    `qkformer(depth=[1, 2, 7], num_heads=6, embedding=speds(stride=4), early_pooling=true, img_size=224)`; events'
-    is `qkformer(embed_dim=256, depth=[1, 1], num_heads=16, mlp_ratio=1, embedding=speds(stride=8), img_size=128)`.
+    Between two stages, 3 convolutions with a shortcut halve the rows and columns and double the channels. Spikes
+    are added, so integers run along the shortcuts. No neuron stands before the head.
 
-    Differs from the authors' code in keeping the samples of a batch apart (see legacy_batch_leak), in applying
-    `drop_path` when it is above 0 (theirs takes it and never applies it), in taking `num_heads` at its word (their
-    CIFAR and event forms have 8 and 16) and in images that are not square (theirs swaps rows and columns).
+    The whole network at its defaults, in the order in which it runs (T time steps, B samples):
+
+        encoder                        st_utils/encoder/direct.py   [T, B, 3, 32, 32]    the image at every step
+        embedding                      st_utils/embedding/speds.py  [T, B, 96, 32, 32]   3 convolutions with a shortcut
+        blocks.0.0                     st_utils/layer/block.py      [T, B, 96, 32, 32]   attention and MLP
+        blocks.0.0.attention.branch    st_utils/attention/qk.py     [T, B, 96, 32, 32]   qk_token: K masked by Q
+        blocks.1                       st_utils/embedding/speds.py  [T, B, 192, 16, 16]  between two stages
+        blocks.2.0                     st_utils/layer/block.py      [T, B, 192, 16, 16]  as blocks.0.0
+        blocks.3                       st_utils/embedding/speds.py  [T, B, 384, 8, 8]    between two stages
+        blocks.4.0-1                   st_utils/layer/block.py      [T, B, 384, 8, 8]    attention and MLP
+        blocks.4.0-1.attention.branch  st_utils/attention/ssa.py    [T, B, 384, 8, 8]    scale Q K' V, 8 heads
+        blocks.4.0-1.mlp.branch        st_utils/mlp/mlp.py          [T, B, 384, 8, 8]    384 -> 1536 -> 384 channels
+        head_node                      torch.nn                     [T, B, 384, 1, 1]    nothing, on the mean over H, W
+        head                           torch.nn                     [T, B, 10]           linear
+        model                          zoo/qkformer.py              [B, 10]              the mean over T
+
+    ImageNet's HST-10-384: `qkformer(depth=[1, 2, 7], num_heads=6, embedding=speds(stride=4), early_pooling=true,
+    img_size=224)`. Events: `qkformer(embed_dim=256, depth=[1, 1], num_heads=16, mlp_ratio=1, embedding=speds(stride=8),
+    img_size=128)`.
+
+    Differs from the authors' code: the samples of a batch do not touch each other (see legacy_batch_leak); `drop_path`
+    above 0 is applied (theirs takes it and never applies it); `num_heads` is used (their CIFAR and event classes
+    always have 8 and 16); images need not be square (theirs swaps rows and columns).
 
     Args:
-        embed_dim: the channels of the last stage; each before it has half of the next one's.
-        depth: the blocks of each stage; a number of blocks n is [n], [1, 1] or [1, 1, n - 2].
-        attention: of the last stage.
-        token_attention: of the stages before it: `qk_token`, `qk_channel` or any other.
-        early_pooling: a stage's size is halved in the first of its two convolutions (ImageNet), not in the second.
-        legacy_batch_leak: the neuron after the last stage's attention takes step and sample for one long time, so
-            that each sample begins with the membrane potential that the one before it left.
+        embed_dim: channels of the last stage. Each earlier stage has half as many as the next.
+        depth: blocks of each stage. A number n means [n] for n = 1, [1, 1] for n = 2 and [1, 1, n - 2] above.
+        attention: attention of the last stage.
+        token_attention: attention of the earlier stages: `qk_token`, `qk_channel` or any other.
+        early_pooling: pool after the first of the two convolutions between stages (ImageNet), not after the second.
+        legacy_batch_leak: run the neuron after the last stage's attention over T * B steps as one sequence, as the
+            authors' code does. Each sample then starts at the membrane potential that the sample before it left.
     """
 
-    published = Published(
-        repositories=("zhouchenlin2096/QKFormer",),
-        rules=(
-            *inside(
-                {"patch_embed1": "embedding", "patch_embed2": "blocks.1", "patch_embed3": "blocks.3"},
-                (
-                    (r"proj_res_(conv|bn)\.(\w+)", r"shortcut.\1.\2"),
-                    (r"proj_(conv|bn)\.(\w+)", r"layers.0.\1.\2"),
-                    (r"proj4_(conv|bn)\.(\w+)", r"layers.1.\1.\2"),
-                ),
-            ),
-            (r"patch_embed1\.proj([123])_(conv|bn)\.(\w+)", r"embedding.layers.\1.\2.\3"),
-            (r"patch_embed2\.proj3_(conv|bn)\.(\w+)", r"blocks.1.layers.0.\1.\2"),
-            (r"patch_embed3\.proj3_(conv|bn)\.(\w+)", r"blocks.3.layers.0.\1.\2"),
-            *inside(
-                {r"stage1\.(\d+)": r"blocks.0.\1", r"stage2\.(\d+)": r"blocks.2.\1", r"stage3\.(\d+)": r"blocks.4.\1"},
-                (
-                    (r"(?:tssa|ssa|attn)\.(q|k|v|proj)_(conv|bn)\.(\w+)", r"attention.branch.\2.\3.\4"),
-                    (r"mlp\.(?:mlp|fc)([12])_(conv|bn)\.(\w+)", r"mlp.branch.fc\2.\3.\4"),
-                ),
-            ),
-            (r"(head\..+)", r"\1"),
-        ),
-        unused=(),
-        spec=_authors_arguments,
-        forms=_authors_forms,
-        defaults=lambda place, name: SPIKFORMER | {"in_chans": 3, "no_weight_decay": None},
-    )
+    published = PUBLISHED
 
     def __init__(
         self,
         *,
+        embed_dim: int = 384,
         depth: int | tuple[int, ...] = 4,
+        num_heads: int = 8,
         token_attention: str = "qk_token",
         early_pooling: bool = False,
         legacy_batch_leak: bool = False,
-        **settings: Any,
+        **arguments: Unpack[StagedArguments],
     ):
         self.token_attention, self.early_pooling = token_attention, early_pooling
         self.depths = stage_depths(depth)
-        super().__init__(depth=depth, **settings)
+        super().__init__(embed_dim=embed_dim, depth=depth, num_heads=num_heads, **arguments)
         if legacy_batch_leak:
-            if settings.get("shortcut", "spike") != "spike":
+            if arguments.get("shortcut", "spike") != "spike":
                 raise UserError("legacy_batch_leak needs shortcut=spike: it is of the neuron after the attention")
             for block in self.blocks[-1]:
                 block.attention.node = _BatchLeak(block.attention.node)
@@ -176,7 +132,7 @@ def stage_depths(depth: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 class _BatchLeak(nn.Module):
-    """The authors' neuron of the self-attention: `[T, B, ...]` as one sequence of T * B steps."""
+    """The authors' neuron after self-attention: it takes `[T, B, ...]` for one sequence of T * B steps."""
 
     def __init__(self, node: nn.Module):
         super().__init__()

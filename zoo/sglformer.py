@@ -1,65 +1,32 @@
-"""SGLFormer: convolutions, local and global spiking self-attention, and a head that convolves over tokens and time."""
+"""SGLFormer: convolutions, local and global spiking self-attention, and a head that convolves over tokens and time.
+
+    from zoo import create_model
+
+    model = create_model("sglformer(local_attention=local_ssa(windows=2))", num_classes=100)
+    model.head.out_features  # 100
+
+Authors' weights and arguments: zoo/authors/sglformer.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from math import prod
-from typing import Any
+from typing import Any, Unpack
 
 from einops import rearrange
 from torch import Tensor, nn
 
-from registry import Spec, create, register
+from registry import create, register
+from st_utils.backbone.arguments import TransformerArguments
 from st_utils.backbone.transformer import SpikingTransformer, drop_path_rates
 from st_utils.errors import UserError
 from st_utils.layer import Conv2d, ConvNorm, init_trunc_normal
 from st_utils.layer.block import Block, Residual, Shortcut
 from st_utils.papers import SGLFORMER
-from zoo.authors_form import Form, Weights
-from zoo.constructor import Constructor
-from zoo.published import Published
-from zoo.step_benchmark import CONSTANTS, DEFAULTS, FOLDER, LIF, SCALE, arguments, node_of
+from zoo.authors.sglformer import PUBLISHED
 
 MIXER = "sepconv(expansion=4.0, kernel=3, spiking_project=true)"
-# The convolutions of a block: the authors' names -> ours.
-LOCAL = {
-    "dw_conv1": "near.branch.conv",
-    "bn1": "near.branch.norm",
-    "conv1": "mix.branch.expand.conv",
-    "bn2": "mix.branch.expand.norm",
-    "dw_conv2": "mix.branch.depthwise.conv",
-    "bn3": "mix.branch.depthwise.norm",
-    "conv2": "mix.branch.project.conv",
-    "bn4": "mix.branch.project.norm",
-}
-
-
-FIXED = {
-    "embedding": Spec("sgl_tokenizer", {"pooling": "0000"}),
-    "attention": Spec("local_ssa", {"windows": 1, "legacy_shared_qkv": True}),
-    "local_attention": Spec("local_ssa", {"legacy_shared_qkv": True, "legacy_strided": True, "legacy_reshape": True}),
-    "head_tokens": 64,
-}
-FREE = {
-    **SCALE,
-    "local_attention.windows": "num_hw of the constructor: the weights do not tell",
-}
-
-
-def _authors_arguments(file: str, args: Constructor, step: int) -> dict[str, Any]:
-    scale, windows = args["attn_scale"], args["num_hw"]
-    attentions = {
-        "attention": FIXED["attention"].replace(scale=scale),
-        "local_attention": FIXED["local_attention"].replace(scale=scale, windows=windows),
-    }
-    return {**arguments(args), **FIXED, **attentions}
-
-
-def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
-    """Both attentions have one scale: where the model's differ, the local one's is wrong."""
-    scale = args["attention"].args.get("scale", 0.125) if isinstance(args["attention"], Spec) else 0.125
-    local = FIXED["local_attention"].replace(scale=scale)
-    return [Form({**FIXED, "local_attention": local, "node": node_of(LIF, weights)}, FREE)]
 
 
 @register.model("sglformer", source=f"{SGLFORMER}; Fancyssc/SpikingTransformerBenchmark")
@@ -71,43 +38,47 @@ class SGLFormer(
     attention="ssa(proj_bias=false, qkv_bias=false)",
     mlp="mlp(bias=false)",
 ):
-    """SGLFormer (the default is SGLFormer-1-384 for CIFAR, 8,852,874 parameters at 10 classes).
+    """Local and global self-attention, a head over tokens and time. Default: 1-384 for CIFAR-10, 8,852,874 parameters.
 
-    A block has convolutions, local attention and MLP, then global attention and MLP twice; spikes are added. Before
-    the head one depthwise convolution spans all tokens and steps, so that time is mixed by learned weights, not
-    averaged: the logits of every step are the same. The STEP benchmark's code differs from the authors' own: its
-    tokenizer does not pool (`embedding=sgl_tokenizer(pooling="0000")`), its head spans 64 tokens of any number
-    (`head_tokens=64`), and its attentions are `local_ssa`'s with legacy_shared_qkv and legacy_reshape. Windows are
-    strided in both (legacy_strided); here they hold neighbours.
+    Spikes are added. Before the head one depthwise convolution spans all tokens and all steps: learned weights mix time
+    in place of a mean, and the logits of every step are the same.
+
+    The whole network at its defaults, in the order in which it runs (T time steps, B samples):
+
+        encoder                            st_utils/encoder/direct.py       [T, B, 3, 32, 32]  the image at every step
+        embedding                          st_utils/embedding/sps.py        [T, B, 384, 8, 8]  5 convolutions, 2 pools
+        blocks.0                           zoo/sglformer.py                 [T, B, 384, 8, 8]
+        blocks.0.loc                       zoo/sglformer.py                 [T, B, 384, 8, 8]  local convolutions
+        blocks.0.pair1.attention.branch    st_utils/attention/local_ssa.py  [T, B, 384, 8, 8]  attention inside windows
+        blocks.0.pair2-3.attention.branch  st_utils/attention/ssa.py        [T, B, 384, 8, 8]  attention over all tokens
+        blocks.0.pair1-3.mlp.branch        st_utils/mlp/mlp.py              [T, B, 384, 8, 8]  384 -> 1536 -> 384
+        full_size                          zoo/sglformer.py                 [B, 384, 1, 1]     64 tokens, T steps to 1
+        head_node                          torch.nn                         [T, B, 384, 1, 1]  nothing, on T copies
+        head                               torch.nn                         [T, B, 10]         linear
+        model                              zoo/sglformer.py                 [B, 10]            the mean over T
+
+    The STEP benchmark's code differs from the authors' own. Its tokenizer does not pool
+    (`embedding=sgl_tokenizer(pooling="0000")`), its head spans 64 tokens of any number (`head_tokens=64`), and its
+    attentions are `local_ssa` with legacy_shared_qkv and legacy_reshape. Both take every n-th token for a window
+    (legacy_strided); here a window holds neighbours.
 
     Args:
-        local_attention: of the first attention in each block.
-        head_tokens: tokens that the convolution before the head spans; none is all that an image of img_size has.
-            Over more it slides, and the mean of its results is taken.
+        local_attention: the first attention of each block.
+        head_tokens: number of tokens that the convolution before the head spans; None spans all tokens of an image of
+            `img_size`. Over more tokens the convolution slides, and its results are averaged; fewer raise UserError.
     """
 
-    published = Published(
-        repositories=(FOLDER + "sglformer_cifar.py",),
-        rules=(
-            (r"stem\.stem_(conv|bn)\.(.+)", r"embedding.stages.0.\1.\2"),
-            (r"tokenizer\.(conv|bn)(\d)\.(.+)", r"embedding.stages.\2.\1.\3"),
-            *((rf"blocks\.(\d+)\.loc\.{theirs}\.(.+)", rf"blocks.\1.loc.{ours}.\2") for theirs, ours in LOCAL.items()),
-            (r"blocks\.(\d+)\.ssa(\d)\.q_(\w+)\.(.+)", r"blocks.\1.pair\2.attention.branch.q.\3.\4"),
-            (r"blocks\.(\d+)\.ssa(\d)\.pro_(\w+)\.(.+)", r"blocks.\1.pair\2.attention.branch.proj.\3.\4"),
-            (r"blocks\.(\d+)\.mlp(\d)\.(fc\d)_(\w+)\.(.+)", r"blocks.\1.pair\2.mlp.branch.\3.\4.\5"),
-            (r"full_size_conv\.(.+)", r"full_size.conv.\1"),
-            (r"bn\.(.+)", r"full_size.norm.\1"),
-            (r"(head\..+)", r"\1"),
-        ),
-        unused=(*CONSTANTS, r"blocks\.\d+\.ssa\d\.[kv]_(conv|bn)\..+"),
-        spec=_authors_arguments,
-        forms=_authors_forms,
-        defaults=lambda place, name: {**DEFAULTS, "num_hw": 2},
-    )
+    published = PUBLISHED
 
-    def __init__(self, local_attention: str = "local_ssa", head_tokens: int | None = None, **settings: Any):
+    def __init__(
+        self,
+        *,
+        local_attention: str = "local_ssa",
+        head_tokens: int | None = None,
+        **arguments: Unpack[TransformerArguments],
+    ):
         self.local_attention, self.head_tokens = local_attention, head_tokens
-        super().__init__(**settings)
+        super().__init__(**arguments)
         init_trunc_normal(self, kernels=(), linear=True)
 
     def make_blocks(self, dim: int, depth: int, drop_path: float, **block: Any) -> tuple[list[nn.Module], int]:
@@ -122,7 +93,7 @@ class SGLFormer(
 
 
 class SGLBlock(nn.Sequential):
-    """Convolutions, local attention with MLP, and twice global attention with MLP, `[T, B, D, H, W]` -> the same."""
+    """Local convolutions, local attention and MLP, then twice global attention and MLP; keeps `[T, B, D, H, W]`."""
 
     def __init__(self, dim: int, rates: Iterator[float], local_attention: str, attention: str | None, **block: Any):
         super().__init__()
@@ -132,9 +103,10 @@ class SGLBlock(nn.Sequential):
 
 
 class LocalConvolutions(nn.Module):
-    """x + y + branch(y) with y = x + another branch, `[T, B, D, H, W]` -> the same; each branch has a neuron.
+    """x + mix(near(x)), `[T, B, D, H, W]` -> the same.
 
-    The branches are a depthwise 3 x 3 convolution, and a separable one to 4 D channels and back.
+    `near` adds a depthwise 3 x 3 convolution to its input, `mix` a separable convolution through 4 D channels; a neuron
+    ends each of the two branches.
     """
 
     def __init__(self, dim: int, node: str, step: int, shortcut: Shortcut):
@@ -148,9 +120,9 @@ class LocalConvolutions(nn.Module):
 
 
 class FullSize(nn.Module):
-    """A weight for each channel, token and step, their sum, norm: `[T, B, D, H, W]` -> `[B, D, 1, 1]`.
+    """One depthwise convolution over all tokens and steps, then norm: `[T, B, D, H, W]` -> `[B, D, 1, 1]`.
 
-    Over more tokens than it has weights for it slides, and the mean is taken; fewer raise UserError.
+    It has one weight per channel, token and step. Over more tokens it slides and averages; fewer raise UserError.
     """
 
     def __init__(self, dim: int, tokens: int, step: int):

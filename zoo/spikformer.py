@@ -1,92 +1,62 @@
-"""Spikformer: the first transformer of spiking self-attention."""
+"""Spikformer: the first transformer with spiking self-attention.
+
+    from zoo import create_model
+
+    create_model("spikformer(depth=2, attention=statten)").spec  # 'spikformer(attention=statten, depth=2)'
+
+Zhou et al. 2023, arXiv:2209.15425. Authors' weights and arguments: zoo/authors/spikformer.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal, Unpack
 
-from registry import Spec, register
+from registry import register
+from st_utils.backbone.arguments import TransformerArguments
 from st_utils.backbone.transformer import SpikingTransformer
 from st_utils.layer import init_trunc_normal
-from zoo.authors_form import Form, Weights
-from zoo.constructor import SPIKFORMER, Constructor, choose
-from zoo.published import Published, square
-
-# The authors have one model file per data set. Its ImageNet class has 4 steps fixed.
-FORMS = {
-    "cifar10": {},
-    "cifar10dvs": {
-        "embedding": Spec("sps", {"pooling": "1111"}),
-        "attention": Spec("ssa", {"qkv_bias": False, "scale": 0.25}),
-        "projection_init": "default",
-    },
-    "imagenet": {
-        "embedding": Spec("sps", {"pooling": "1111"}),
-        "attention": Spec("ssa", {"qkv_bias": False}),
-        "projection_init": "default",
-        "step": 4,
-    },
-}
-
-
-def _authors_arguments(file: str, args: Constructor, step: int) -> dict[str, Any]:
-    """Events give the steps, images do not."""
-    form = choose({f"{data}/model.py": form for data, form in FORMS.items()}, file, "file of Spikformer")
-    return {
-        "num_classes": args["num_classes"],
-        "in_channels": args["in_channels"],
-        "img_size": square(args["img_size_h"], args["img_size_w"]),
-        "step": step if file.startswith("cifar10dvs") else args["T"],
-        "embed_dim": args["embed_dims"],
-        "depth": args["depths"],
-        "num_heads": args["num_heads"],
-        "mlp_ratio": args["mlp_ratios"],
-        **form,
-    }
-
-
-def _authors_forms(args: Mapping[str, Any], weights: Weights) -> list[Form]:
-    """Only the class for CIFAR has linear layers; only that for events a `pos_embed`, which it never uses."""
-    linear = r"\.q_linear\."
-    # a checkpoint may have been freed of what is never used: two channels tell as well
-    events = "" if args["in_channels"] == 2 else "pos_embed"
-    return [
-        Form(FORMS["cifar10"], has=linear),
-        Form(FORMS["cifar10dvs"], has=events, lacks=linear),
-        Form(FORMS["imagenet"], lacks=rf"pos_embed|{linear}"),
-    ]
+from zoo.authors.spikformer import PUBLISHED
 
 
 @register.model("spikformer", source="Zhou et al. 2023, arXiv:2209.15425; ZK-Zhou/spikformer")
 class Spikformer(SpikingTransformer):
-    """Spikformer (the default is Spikformer-4-384 for CIFAR, 9,324,730 parameters at 10 classes).
+    """Transformer with spiking self-attention; spikes are added. Default: 4-384 for CIFAR-10, 9,324,730 parameters.
 
-    Spikes are added after each branch's neuron, so integers run along the shortcuts into the next layer; no
-    neuron before the head. Differs from the authors' code in applying `drop_path` when it is above 0 (theirs
-    takes it and never applies it) and in leaving out the LayerNorms that theirs never calls.
+    Spikes are added after each branch's neuron, so integers run along the shortcuts into the next layer. No neuron
+    stands before the head.
+
+    The whole network at its defaults, in the order in which it runs (T time steps, B samples):
+
+        encoder                      st_utils/encoder/direct.py  [T, B, 3, 32, 32]  the image at every step
+        embedding                    st_utils/embedding/sps.py   [T, B, 384, 8, 8]  5 convolutions, 2 max-poolings
+        blocks.0-3                   st_utils/layer/block.py     [T, B, 384, 8, 8]
+        blocks.0-3.attention         st_utils/layer/block.py     [T, B, 384, 8, 8]  x + node(branch(x))
+        blocks.0-3.attention.branch  st_utils/attention/ssa.py   [T, B, 384, 8, 8]  scale Q K' V, 12 heads
+        blocks.0-3.mlp               st_utils/layer/block.py     [T, B, 384, 8, 8]  x + node(branch(x))
+        blocks.0-3.mlp.branch        st_utils/mlp/mlp.py         [T, B, 384, 8, 8]  384 -> 1536 -> 384 channels
+        head_node                    torch.nn                    [T, B, 384, 1, 1]  nothing, on the mean over H, W
+        head                         torch.nn                    [T, B, 10]         linear
+        model                        zoo/spikformer.py           [B, 10]            the mean over T
+
+    CIFAR10-DVS's Spikformer-2-256 and ImageNet's sizes are specs in docs/published.md.
+
+    Differs from the authors' code: `drop_path` above 0 is applied (theirs takes it and never applies it); the
+    LayerNorms that theirs never calls are left out.
 
     Args:
-        projection_init: initial weights of the projections and MLPs. The authors' `_init_weights` gives linear layers
-            a truncated normal of 0.02: that is all of these for CIFAR, and none for events and ImageNet, where they
-            are convolutions and keep PyTorch's default. The head is always linear.
+        projection_init: initial weights of the projections and MLPs. The authors initialise linear layers alone, with
+            a truncated normal of standard deviation 0.02. For CIFAR the projections and MLPs are linear layers
+            ("trunc_normal"); for events and ImageNet they are convolutions, which keep PyTorch's "default".
+            The head is always linear.
     """
 
-    published = Published(
-        repositories=("ZK-Zhou/spikformer",),
-        rules=(
-            (r"patch_embed\.proj_(conv|bn)\.(.+)", r"embedding.stages.0.\1.\2"),
-            (r"patch_embed\.proj_(conv|bn)(\d)\.(.+)", r"embedding.stages.\2.\1.\3"),
-            (r"patch_embed\.rpe_(conv|bn)\.(.+)", r"embedding.position.\1.\2"),
-            (r"block\.(\d+)\.attn\.(q|k|v|proj)_(\w+)\.(.+)", r"blocks.\1.attention.branch.\2.\3.\4"),
-            (r"block\.(\d+)\.mlp\.(fc\d)_(\w+)\.(.+)", r"blocks.\1.mlp.branch.\2.\3.\4"),
-            (r"(head\..+)", r"\1"),
-        ),
-        unused=(r"pos_embed", r"norm\.\w+", r"block\.\d+\.norm[12]\.\w+"),
-        spec=_authors_arguments,
-        forms=_authors_forms,
-        defaults=lambda place, name: SPIKFORMER,
-    )
+    published = PUBLISHED
 
-    def __init__(self, projection_init: Literal["trunc_normal", "default"] = "trunc_normal", **settings: Any):
-        super().__init__(**settings)
+    def __init__(
+        self,
+        *,
+        projection_init: Literal["trunc_normal", "default"] = "trunc_normal",
+        **arguments: Unpack[TransformerArguments],
+    ):
+        super().__init__(**arguments)
         init_trunc_normal(self, kernels=(1,) if projection_init == "trunc_normal" else (), linear=True)

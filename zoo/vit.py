@@ -1,4 +1,11 @@
-"""ViT, the network of real-valued activations that the spiking ones are compared with."""
+"""ViT: the network with real-valued activations that the spiking ones are compared with.
+
+    from zoo import create_model
+
+    create_model("vit(embed_dim=32, depth=1, num_heads=2)").spec  # 'vit(depth=1, embed_dim=32, num_heads=2)'
+
+Dosovitskiy et al. 2021, arXiv:2010.11929.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +18,18 @@ from st_utils.errors import UserError
 
 @register.model("vit", source="Dosovitskiy et al. 2021, arXiv:2010.11929; timm's VisionTransformer")
 class ViT(nn.Module):
-    """Vision transformer, no spikes: timm's, at Spikformer-4-384's size. An image is seen once, not `step` times.
+    """Vision transformer without spikes: timm's, at Spikformer-4-384's size. It sees an image once, not `step` times.
 
-    `[B, C, H, W]` -> `[B, num_classes]`; of event frames `[B, T, C, H, W]` each is classified and the mean of
-    the logits taken. `per_step=True` gives `[T, B, num_classes]` (for an image the same `step` times).
+    The whole network at its defaults, in the order in which it runs (B samples, no time):
+
+        vit.patch_embed  timm        [B, 64, 384]  patches of 4 x 4 pixels to tokens
+        vit.blocks.0-3   timm        [B, 65, 384]  softmax attention of 12 heads, MLP, LayerNorms
+        vit.norm         torch.nn    [B, 65, 384]  LayerNorm of the class token and the others
+        vit.head         torch.nn    [B, 10]       linear, from the class token
+        model            zoo/vit.py  [B, 10]
+
+    Of event frames `[B, T, C, H, W]` it classifies each and returns the mean of the logits. `per_step=True` returns
+    `[T, B, num_classes]`; for an image these are `step` times the same.
     """
 
     def __init__(

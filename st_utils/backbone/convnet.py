@@ -12,10 +12,13 @@ Example:
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import Tensor, nn
 
 from registry import create
+from st_utils.backbone.arguments import ConvNetArguments
 from st_utils.backbone.class_defaults import ClassDefaults
 from st_utils.errors import UserError
 
@@ -42,6 +45,9 @@ class SpikingConvNet(ClassDefaults, nn.Module):
             the running statistics T times, as code that runs a network step by step does; false uses the statistics
             of all T B samples. Evaluation is the same.
     """
+
+    def __init_subclass__(cls, **defaults: Unpack[ConvNetArguments]):  # typed: a checker knows the class keywords
+        super().__init_subclass__(**defaults)
 
     def __init__(
         self,

@@ -9,12 +9,13 @@ Example:
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from registry import Spec
+from st_utils.backbone.arguments import MetaformerArguments, StagedArguments
 from st_utils.backbone.transformer import SpikingTransformer, drop_path_rates
 from st_utils.embedding.meta_stem import Downsample
 from st_utils.errors import UserError
@@ -25,7 +26,6 @@ from st_utils.layer.block import Block
 class SpikingMetaformer(
     SpikingTransformer,
     img_size=224,
-    num_heads=8,
     embedding="meta_stem",
     attention="sdsa3",
     shortcut="membrane",
@@ -54,20 +54,24 @@ class SpikingMetaformer(
         UserError: `embed_dim` or `depth` does not give one number per stage.
     """
 
+    def __init_subclass__(cls, **defaults: Unpack[MetaformerArguments]):  # typed: a checker knows the class keywords
+        super().__init_subclass__(**defaults)
+
     def __init__(
         self,
         *,
         embed_dim: int | tuple[int, ...] = 512,
         depth: int | tuple[int, ...] = 8,
+        num_heads: int = 8,
         local_attention: str | None = None,
         layer_scale: float | None = None,
         distill: bool = False,
         head_init: Literal["trunc_normal", "xavier"] = "trunc_normal",
         legacy_real_head: bool = False,
-        **settings: Any,
+        **arguments: Unpack[StagedArguments],
     ):
         self.further = {"local_attention": local_attention, "layer_scale": layer_scale}
-        super().__init__(embed_dim=embed_dim, depth=depth, **settings)
+        super().__init__(embed_dim=embed_dim, depth=depth, num_heads=num_heads, **arguments)
         self.legacy_real_head = legacy_real_head
         self.head_kd = nn.Linear(self.head.in_features, self.head.out_features) if distill else None
         init_trunc_normal(self, kernels=(), linear=True)

@@ -12,19 +12,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple, Unpack
 
 from torch import Tensor, nn
 
 from registry import create, entry
+from st_utils.backbone.arguments import Connect, ConvNetArguments, ResNetArguments, Stem, Style
 from st_utils.backbone.convnet import SpikingConvNet
 from st_utils.errors import UserError
 from st_utils.kernels.spike_conv.conv2d import Conv2d
 from st_utils.layer import ConvNorm, ConvNormNode, NormNode, OverTime
 from st_utils.node.base import build_node
-
-Style = Literal["spike", "membrane", "norm"]
-Connect = Literal["add", "and", "iand"]
 
 
 class StemLayers(NamedTuple):
@@ -116,18 +114,21 @@ class SpikingResNet(SpikingConvNet):
         UserError: depths and strides differ in length, a number is too small, or `connect` needs spikes.
     """
 
+    def __init_subclass__(cls, **defaults: Unpack[ResNetArguments]):  # typed: a checker knows the class keywords
+        super().__init_subclass__(**defaults)
+
     def __init__(
         self,
         *,
         width: int = 64,
         depths: tuple[int, ...] = (2, 2, 2, 2),
         strides: tuple[int, ...] = (1, 2, 2, 2),
-        stem: Literal["conv3", "conv7", "conv7_pool"] = "conv3",
+        stem: Stem = "conv3",
         style: Style = "spike",
         connect: Connect = "add",
         attention: str | None = None,
         num_heads: int = 8,
-        **settings: Any,
+        **arguments: Unpack[ConvNetArguments],
     ):
         if len(depths) != len(strides):
             raise UserError(f"depths and strides must be of one length, not {len(depths)} and {len(strides)}")
@@ -137,7 +138,7 @@ class SpikingResNet(SpikingConvNet):
             raise UserError("width and strides must be at least 1, and depths have a block")
         self.width, self.depths, self.strides, self.stem = width, depths, strides, stem
         self.style, self.connect, self.attention, self.num_heads = style, connect, attention, num_heads
-        super().__init__(**settings)
+        super().__init__(**arguments)
 
     def make_layers(self, in_channels: int, size: tuple[int, int], step: int, node: str) -> tuple[nn.Sequential, int]:
         block = partial(ResidualBlock, style=self.style, connect=self.connect, node=node, step=step)

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from registry import Spec, create, entry
+from st_utils.backbone.arguments import TransformerArguments
 from st_utils.backbone.class_defaults import ClassDefaults
 from st_utils.errors import UserError
 from st_utils.kernels.common.layout import spatial_mean
@@ -56,6 +57,9 @@ class SpikingTransformer(ClassDefaults, nn.Module):
             there. false gives the head the output of the blocks.
         drop_path: stochastic depth rate of the last block; it grows linearly from 0 at the first.
     """
+
+    def __init_subclass__(cls, **defaults: Unpack[TransformerArguments]):  # typed: a checker knows the class keywords
+        super().__init_subclass__(**defaults)
 
     def __init__(
         self,

@@ -1,6 +1,10 @@
-"""Every import of BrainCog (github.com/BrainCog-X/Brain-Cog, checked with 0.2.7.19), and what its files hold.
+"""Import BrainCog when a part of it is built; list its neurons and networks without importing it.
 
-BrainCog takes seconds to import, so nothing of it is before a part of it is asked for; listing reads its files.
+    from st_utils.braincog.imports import neuron_modules
+
+    neuron_modules()["LIFNode"]  # 'base.node.node'
+
+The import takes seconds, so the lists are read from the text of its files. Checked with BrainCog 0.2.7.19.
 """
 
 from __future__ import annotations
@@ -25,9 +29,9 @@ VERSION = "0.2.7.19"
 
 @contextlib.contextmanager
 def _importing() -> Iterator[None]:
-    """For BrainCog's import alone, a stand-in for `imp`: dv needs it, and Python 3.12 has dropped it.
+    """While BrainCog is imported: provide `imp`, then restore the random state and the warning filters.
 
-    Python's random state and warning filters, which the import changes, are put back.
+    BrainCog's dependency dv imports `imp`, which Python 3.12 has dropped. The import seeds `random` and adds filters.
     """
     state, stand_in = random.getstate(), None
     if sys.version_info >= (3, 12) and "imp" not in sys.modules and importlib.util.find_spec("imp") is None:
@@ -44,7 +48,7 @@ def _importing() -> Iterator[None]:
 
 
 def import_braincog(path: str) -> types.ModuleType:
-    """The module `braincog.<path>`. Raises UserError when BrainCog is not installed or does not import."""
+    """Import the module `braincog.<path>`. Raises UserError when BrainCog is not installed or fails to import."""
     name = PREFIX + path
     if name in sys.modules:
         return sys.modules[name]
@@ -58,7 +62,7 @@ def import_braincog(path: str) -> types.ModuleType:
 
 @functools.cache
 def sources(*parts: str) -> dict[str, str]:
-    """The text of the installed BrainCog's modules in these of its packages; empty when there is none."""
+    """Read the modules of these packages of BrainCog: module -> text; empty when BrainCog is not installed."""
     found = importlib.util.find_spec("braincog")
     root = Path(next(iter(found.submodule_search_locations))) if found else None
     files = [file for part in parts for file in sorted((root / part).rglob("*.py"))] if root else []
@@ -66,8 +70,22 @@ def sources(*parts: str) -> dict[str, str]:
 
 
 @functools.cache
-def network_places() -> dict[str, str]:
-    """BrainCog's networks -> modules: what it gives to timm by name, and its other classes that are networks."""
+def neuron_modules() -> dict[str, str]:
+    """BrainCog's neuron classes -> modules: the classes named *Node, and those that derive from one."""
+    classes: dict[str, tuple[list[str], str]] = {}
+    for module, text in sources("base", "model_zoo").items():
+        for name, bases in re.findall(r"^class\s+(\w+)\s*\(([^)]*)\)", text, flags=re.MULTILINE):
+            classes.setdefault(name, (re.findall(r"\w+", bases), module))
+
+    def is_neuron(name: str) -> bool:
+        return name.endswith("Node") or any(is_neuron(base) for base in classes.get(name, ((), ""))[0])
+
+    return {name: module for name, (_, module) in sorted(classes.items()) if is_neuron(name)}
+
+
+@functools.cache
+def network_modules() -> dict[str, str]:
+    """BrainCog's networks -> modules: those that it registers with timm, and its other classes named *Net or *NN."""
     named = re.compile(r"^@register_model\s+(?:class|def)\s+(\w+)|^class\s+(\w*(?:Net|NN))\(", re.MULTILINE)
     found = {}
     for module, text in sources("model_zoo").items():

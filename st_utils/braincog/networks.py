@@ -1,4 +1,11 @@
-"""`braincog.<name>`: the networks of BrainCog's own model zoo, unchanged but for their neurons and input channels."""
+"""`braincog.<name>`: the networks of BrainCog's model zoo, with any node and any number of input channels.
+
+    from zoo import create_model
+
+    create_model("braincog.SNN7_tiny(node=plif)", num_classes=3).spec  # 'braincog.SNN7_tiny(node=plif, num_classes=3)'
+
+The networks are BrainCog's own code. Those that can't be such a classifier say why when they are built (`REFUSED`).
+"""
 
 from __future__ import annotations
 
@@ -9,12 +16,13 @@ from typing import Any, Literal, get_type_hints
 from torch import Tensor, nn
 
 from registry import Spec, entry, parse, register
-from st_utils.braincog.imports import PREFIX, VERSION, import_braincog, network_places
+from st_utils.braincog.imports import PREFIX, VERSION, import_braincog, network_modules
 from st_utils.braincog.our_nodes import braincog_node
 from st_utils.errors import UserError
 from st_utils.kernels.spike_conv.conv2d import use_conv2d
 
-SIZES = {"SNN7_tiny": 32, "SNN5": 48, "VGG_SNN": 48, "mnist_convnet": 28}  # the only image side of those that have one
+# Side of the images, in pixels, for networks that take only one.
+SIZES = {"SNN7_tiny": 32, "SNN5": 48, "VGG_SNN": 48, "mnist_convnet": 28}
 _CONVNET = "it is the class behind mnist_convnet, cifar_convnet and dvs_convnet: choose one of these"
 _STDP = "it learns by STDP, not by gradients, and sees no images"
 REFUSED = {
@@ -39,10 +47,17 @@ REFUSED = {
 class BrainCogNet(nn.Module):
     """BrainCog's network `name`: images `[B, C, H, W]` or frames `[B, T, C, H, W]` -> logits `[B, num_classes]`.
 
-    `per_step=True` gives those of each step, `[T, B, num_classes]`. BrainCog's code builds and runs it, all steps at
-    once (its layer_by_layer). Only where its first convolution takes other than `in_channels`, a new one, with He's
-    normal weights, stands in its place. `node` is any of this project's; the default is BrainCog's own default.
-    Raises UserError for a network that can't be such a classifier, and for an image size that it does not take.
+    With `per_step=True` it returns the logits of each step, `[T, B, num_classes]`. BrainCog's code builds the network
+    and runs all steps at once (its layer_by_layer). A first convolution for another number of channels than
+    `in_channels` is replaced by a new one with He's normal weights.
+
+    Args:
+        name: the network, without `braincog.`.
+        node: any node of the registry; the default is BrainCog's own.
+        connect: how the shortcuts of the `sew_*` networks join: x + y, x y or x (1 - y).
+
+    Raises:
+        UserError: the network can't be such a classifier, for the reason given; it does not take the image size.
     """
 
     def __init__(
@@ -63,13 +78,13 @@ class BrainCogNet(nn.Module):
         if img_size not in (side, (side, side)):
             raise UserError(f"{PREFIX}{name} takes images of {side} x {side}, not {img_size}: set img_size={side}")
         more = {"cnf": connect.upper()} if name.startswith("sew_") else {}
-        self.network = getattr(import_braincog(network_places()[name]), name)(
+        self.network = getattr(import_braincog(network_modules()[name]), name)(
             num_classes=num_classes,
             step=step,
             encode_type="direct",
             spike_output=False,
             layer_by_layer=True,
-            dataset="dvsc10" if name == "VGG_SNN" else "cifar10",  # what sets the channels, else by _take_channels
+            dataset="dvsc10" if name == "VGG_SNN" else "cifar10",  # BrainCog sets the channels by its name
             node_type=braincog_node(node, step=step),
             threshold=_threshold(node),
             **more,
@@ -93,14 +108,14 @@ class BrainCogNet(nn.Module):
 
 
 def _threshold(node: str | Spec) -> float:
-    """The node's threshold, which BrainCog's threshold-dependent norm is told too; 1 where it has none."""
+    """The node's threshold, which BrainCog's threshold-dependent norm needs; 1 for a node without one."""
     spec = parse(node)
     known = entry("node", spec).params.get("threshold")
     return float(spec.args.get("threshold", known.default)) if known else 1.0
 
 
 def _take_channels(network: nn.Module, in_channels: int) -> None:
-    """Make the network's first convolution one of so many channels."""
+    """Replace the network's first convolution if it takes another number of channels."""
     name, first = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
     if first.in_channels == in_channels:
         return
@@ -112,12 +127,12 @@ def _take_channels(network: nn.Module, in_channels: int) -> None:
 
 
 def network_names() -> list[str]:
-    """`braincog.<name>` for every network of the installed BrainCog; empty when there is none."""
-    return [PREFIX + name for name in network_places()]
+    """List `braincog.<name>` for every network; empty when BrainCog is not installed."""
+    return [PREFIX + name for name in network_modules()]
 
 
 def _builder(name: str) -> Callable[..., BrainCogNet]:
-    """What the registry builds `braincog.<name>` with."""
+    """The function that the registry calls for `braincog.<name>`: BrainCogNet with the arguments that it has."""
     short = name.removeprefix(PREFIX)
     side = SIZES.get(short, 32)
 

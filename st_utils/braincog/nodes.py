@@ -1,10 +1,12 @@
-"""BrainCog's neurons as nodes here, and this project's in BrainCog's networks.
+"""`braincog.<ClassName>`: BrainCog's neuron classes as nodes, unchanged, run over the time axis.
 
-`braincog.LIFNode(tau=2.0)` is BrainCog's own class, unchanged, run over the time axis. Every neuron class
-that BrainCog has is listed; one that can't be a layer says why when it is built (`REFUSED`). The other way
-round, `SEWResNet(..., node_type=braincog_node("plif(tau=2.0)"))` in BrainCog.
+    import torch
+    from registry import create
 
-Source: BrainCog, github.com/BrainCog-X/Brain-Cog, checked with 0.2.7.19.
+    create("node", "braincog.LIFNode(tau=2.0)")(torch.ones(4, 1))[:, 0].tolist()  # [0.0, 1.0, 0.0, 1.0]
+
+Every neuron class of BrainCog is listed. One that can't be a layer says why when it is built (`REFUSED`).
+Source: github.com/BrainCog-X/Brain-Cog, checked with 0.2.7.19.
 """
 
 from __future__ import annotations
@@ -13,40 +15,47 @@ import copy
 import functools
 import inspect
 import math
-import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from registry import create, register
-from st_utils.braincog.imports import PREFIX, VERSION, import_braincog, sources
+from st_utils.braincog.imports import PREFIX, VERSION, import_braincog, neuron_modules
 from st_utils.errors import UserError
 
-# What each class computes and the arguments it reads. BrainCog takes more and ignores it (LIFNode's dt,
-# IzhNode's tau): those are unknown arguments here. v_reset is where the membrane starts, as in BrainCog: a
-# spike takes it to 0 whatever v_reset is. step is stored and not read: T is the input's.
+
+class Neuron(NamedTuple):
+    """A neuron class of BrainCog: its formula, which `--list` shows, and the names of the arguments that it reads."""
+
+    formula: str
+    reads: str
+
+
+# BrainCog's classes also take arguments that they ignore (LIFNode's dt, IzhNode's tau); these are unknown arguments
+# here. v_reset is the membrane potential at the start; a spike resets it to 0, whatever v_reset is, as in BrainCog.
+# step is stored and not read: T is the input's.
 _FIRES = "step threshold act_fun requires_thres_grad"
 _STARTS = f"{_FIRES} mem_detach v_reset"
 _LEAKS = f"{_STARTS} tau dt sigmoid_thres"
-NODES = {
-    "IFNode": ("v += x dt", f"{_STARTS} dt sigmoid_thres"),
-    "LIFNode": ("v += (x - v) / tau", f"{_STARTS} tau"),
-    "BurstLIFNode": ("LIFNode that fires counts: 0, 1, 3, 4.5, 6, 7.5", f"{_STARTS} tau"),
-    "BackEINode": (
+NODES: dict[str, Neuron] = {
+    "IFNode": Neuron("v += x dt", f"{_STARTS} dt sigmoid_thres"),
+    "LIFNode": Neuron("v += (x - v) / tau", f"{_STARTS} tau"),
+    "BurstLIFNode": Neuron("LIFNode that fires counts: 0, 1, 3, 4.5, 6, 7.5", f"{_STARTS} tau"),
+    "BackEINode": Neuron(
         "v = decay v + sigmoid(conv(s)) x; a spike has the sign of conv(v); for [T, B, channel, H, W]",
         f"{_FIRES} mem_detach decay th_fun channel if_back if_ei cfg_backei",
     ),
-    "NoiseLIFNode": ("v += ((x - v) / tau + beta noise) dt", f"{_LEAKS} log_alpha log_beta"),
-    "BiasLIFNode": ("v += (x - v) / tau dt + 0.1", _LEAKS),
-    "LIFSTDPNode": ("v = tau v + x: tau is the share that stays, 2 by default", f"{_STARTS} tau"),
-    "PLIFNode": ("v += (x - v) sigmoid(w) dt, w learned from -ln(tau - 1)", _LEAKS),
-    "NoisePLIFNode": ("PLIFNode with NoiseLIFNode's noise", f"{_LEAKS} log_alpha log_beta"),
-    "BiasPLIFNode": ("v += ((x - v) sigmoid(w) + 0.1) dt, w learned", _LEAKS),
-    "IzhNode": ("Izhikevich's neuron from 0 mV, in mV", f"{_FIRES} mem_detach sigmoid_thres dt a b c d"),
-    "IzhNodeMU": ("Izhikevich's neuron from -70 mV, in mV", f"{_FIRES} mem_detach dt a b c d"),
-    "SimHHNode": ("Hodgkin and Huxley's neuron with dt 0.01, in mV", _FIRES),
+    "NoiseLIFNode": Neuron("v += ((x - v) / tau + beta noise) dt", f"{_LEAKS} log_alpha log_beta"),
+    "BiasLIFNode": Neuron("v += (x - v) / tau dt + 0.1", _LEAKS),
+    "LIFSTDPNode": Neuron("v = tau v + x: tau is the share that stays, 2 by default", f"{_STARTS} tau"),
+    "PLIFNode": Neuron("v += (x - v) sigmoid(w) dt, w learned from -ln(tau - 1)", _LEAKS),
+    "NoisePLIFNode": Neuron("PLIFNode with NoiseLIFNode's noise", f"{_LEAKS} log_alpha log_beta"),
+    "BiasPLIFNode": Neuron("v += ((x - v) sigmoid(w) + 0.1) dt, w learned", _LEAKS),
+    "IzhNode": Neuron("Izhikevich's neuron from 0 mV, in mV", f"{_FIRES} mem_detach sigmoid_thres dt a b c d"),
+    "IzhNodeMU": Neuron("Izhikevich's neuron from -70 mV, in mV", f"{_FIRES} mem_detach dt a b c d"),
+    "SimHHNode": Neuron("Hodgkin and Huxley's neuron with dt 0.01, in mV", _FIRES),
 }
 REFUSED = {
     "BaseNode": "it is the abstract base class; choose a neuron that derives from it",
@@ -65,7 +74,7 @@ REFUSED = {
     "OnlineLIFNode": "it returns twice the batch, its spikes and its rate trace in one",
     "SNode": "its spikes carry no gradient (floor): it is for networks converted after training",
 }
-# BrainCog's surrogates: alpha gets a gradient in the first two and is not read in the last two.
+# BrainCog's surrogates: alpha learns in the first two, is a constant in the next three, is not read in the last two.
 _ALPHA_LEARNS = ("AtanGrad", "ReLUGrad")
 _ALPHA_READ = (*_ALPHA_LEARNS, "GateGrad", "QGateGrad", "SigmoidGrad")
 ACT_FUNS = (*_ALPHA_READ, "BackEIGateGrad", "RoundGrad")
@@ -77,53 +86,39 @@ _HINTS = {
     "surrogate": str | None,
 }
 _HINTS |= {"act_fun": Literal[ACT_FUNS], "th_fun": Literal[(*ACT_FUNS, "EIGrad")]}
-# What BrainCog reads from **kwargs, where no default is to be found, and what is added or changed here.
+# Defaults of what BrainCog reads from **kwargs, where it states none, and of the arguments added here.
 _DEFAULTS = {"mem_detach": False, "channel": None, "alpha": None, "surrogate": None}
 _DEFAULTS |= {"a": 0.02, "b": 0.2, "c": -55.0, "d": -2.0, "log_alpha": math.log(2), "log_beta": math.log(6)}
 
 
-@functools.cache
-def _places() -> dict[str, str]:
-    """Neuron classes -> modules, from the installed files: classes named *Node and those derived from one."""
-    classes: dict[str, tuple[list[str], str]] = {}
-    for module, text in sources("base", "model_zoo").items():
-        for name, bases in re.findall(r"^class\s+(\w+)\s*\(([^)]*)\)", text, flags=re.MULTILINE):
-            classes.setdefault(name, (re.findall(r"\w+", bases), module))
-
-    def is_neuron(name: str) -> bool:
-        return name.endswith("Node") or any(is_neuron(base) for base in classes.get(name, ((), ""))[0])
-
-    return {name: module for name, (_, module) in sorted(classes.items()) if is_neuron(name)}
-
-
 def neuron_names() -> list[str]:
-    """`braincog.<ClassName>` for every neuron class of the installed BrainCog; empty when there is none."""
-    return [PREFIX + name for name in _places()]
+    """List `braincog.<ClassName>` for every neuron class; empty when BrainCog is not installed."""
+    return [PREFIX + name for name in neuron_modules()]
 
 
 def neuron_class(name: str) -> type[nn.Module]:
-    """BrainCog's class of that name (without `braincog.`). Raises UserError when it has none."""
-    if name not in _places():
-        known = ", ".join(_places()) or "none, for it is not installed"
+    """Import BrainCog's class of that name (without `braincog.`). Raises UserError when it has none."""
+    if name not in neuron_modules():
+        known = ", ".join(neuron_modules()) or "none, for it is not installed"
         raise UserError(f"BrainCog has no neuron {name!r}; it has: {known}")
-    return getattr(import_braincog(_places()[name]), name)
+    return getattr(import_braincog(neuron_modules()[name]), name)
 
 
 def refusal(name: str) -> str | None:
-    """Why the neuron class `name` can't be a layer, or None."""
+    """Say why the neuron class `name` can't be a layer; None when it can."""
     if name in NODES:
         return None
     return REFUSED.get(name, f"this project does not know it yet (it knows those of BrainCog {VERSION})")
 
 
 def signature(name: str) -> inspect.Signature:
-    """The arguments of `braincog.<name>`: those BrainCog's class reads, with its defaults, and our two."""
+    """The arguments of `braincog.<name>`: what BrainCog's class reads, with its defaults, then `alpha`, `surrogate`."""
     found = {}
     for base in reversed(neuron_class(name).__mro__):
         found |= inspect.signature(base.__init__).parameters if "__init__" in vars(base) else {}
     defaults = {key: parameter.default for key, parameter in found.items()} | _DEFAULTS
     parameters = []
-    for key in (*NODES[name][1].split(), "alpha", "surrogate"):
+    for key in (*NODES[name].reads.split(), "alpha", "surrogate"):
         default = getattr(defaults[key], "__name__", defaults[key])
         hint = _HINTS.get(key, bool if isinstance(default, bool) else float)
         default = float(default) if hint is float else default  # some of BrainCog's are int or NumPy's
@@ -133,16 +128,20 @@ def signature(name: str) -> inspect.Signature:
 
 
 class BrainCogNode(nn.Module):
-    """BrainCog's neuron class `name` over time: [T, ...] -> spikes [T, ...] of the same dtype.
+    """BrainCog's neuron class `name` over time: `[T, ...]` currents -> `[T, ...]` spikes of the same dtype.
 
-    It starts each call at rest. Arguments have BrainCog's names (`signature(name)` lists them). `act_fun` is
-    one of BrainCog's surrogates; most neurons give it alpha 2 whatever its own default, and `alpha` overrides
-    that. `surrogate` puts one of this project's in its place. An alpha that BrainCog's surrogate gives no
-    gradient does not ask for one. The membrane is float32 at least. Noise is drawn while training; in eval
-    mode its mean stands in. BrainCog's spikes are float32, and so, in float64 too, are the gradients through
-    them.
+    Each call starts at rest. The membrane potential is float32 or wider. BrainCog's spikes are float32, so the
+    gradients through them have float32's precision, in float64 too. Noisy neurons draw their noise in training and
+    use its mean in evaluation.
 
-    Raises UserError for a class that can't be a layer, with the reason, and for arguments that can't work.
+    Args:
+        name: the class, without `braincog.`.
+        args: arguments with BrainCog's names, see `signature(name)`. `act_fun` is one of BrainCog's surrogates, to
+            which most neurons give alpha 2, whatever its default; `alpha` overrides that. `surrogate` replaces it by
+            one of this project's.
+
+    Raises:
+        UserError: the class can't be a layer, for the reason given; an argument is unknown or can't work.
     """
 
     def __init__(self, name: str, **args: Any) -> None:
@@ -185,7 +184,7 @@ class BrainCogNode(nn.Module):
             reason = str(error).split("\n", 1)[0]
             raise UserError(f"{PREFIX}{self.name} refuses its arguments: {reason}") from error
         if surrogate is not None:
-            del neuron.act_fun  # a submodule; what takes its place is none
+            del neuron.act_fun  # it is a submodule, the function that replaces it is not
             neuron.act_fun = create("surrogate", surrogate).spike
         elif act_fun not in _ALPHA_LEARNS:
             neuron.act_fun.requires_grad_(False)  # BrainCog's PLIF neurons ask for a gradient all the same
@@ -211,14 +210,14 @@ class BrainCogNode(nn.Module):
 
 
 def _mean_noise(neuron: nn.Module, x: Tensor) -> None:
-    """The noisy neurons' membrane update with the beta noise's mean in place of a draw."""
+    """Update a noisy neuron's membrane with the mean of its beta noise in place of a draw."""
     alpha, beta = neuron.log_alpha.exp(), neuron.log_beta.exp()
     drift = (x - neuron.mem) * neuron.w.sigmoid() if hasattr(neuron, "w") else (x - neuron.mem) / neuron.tau
     neuron.mem = neuron.mem + (drift + alpha / (alpha + beta) * neuron.get_thres()) * neuron.dt
 
 
 def _builder(name: str) -> Callable[..., BrainCogNode]:
-    """What the registry builds `braincog.<ClassName>` with."""
+    """The function that the registry calls for `braincog.<ClassName>`: BrainCogNode with the class's signature."""
     short = name.removeprefix(PREFIX)
 
     def build(**args: Any) -> BrainCogNode:
@@ -228,7 +227,7 @@ def _builder(name: str) -> Callable[..., BrainCogNode]:
     if refusal(short):
         build.__doc__ = f"Can't be a layer: {refusal(short)}."
         return build
-    build.__doc__ = f"{NODES[short][0]} (BrainCog's {short})."
+    build.__doc__ = f"{NODES[short].formula} (BrainCog's {short})."
     build.__signature__ = signature(short)
     build.__annotations__ = {p.name: p.annotation for p in build.__signature__.parameters.values()}
     return build

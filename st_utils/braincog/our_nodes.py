@@ -1,4 +1,13 @@
-"""This project's nodes in BrainCog's networks: `SEWResNet(..., node_type=braincog_node("plif(tau=2.0)"))`."""
+"""This project's nodes in BrainCog's networks: `SEWResNet(..., node_type=braincog_node("plif(tau=2.0)"))`.
+
+    import torch
+    from st_utils.braincog import braincog_node
+
+    node = braincog_node("lif(tau=2.0)")(step=4)
+    [node(torch.tensor([1.5])).item() for _ in range(4)]  # [0.0, 1.0, 0.0, 1.0]
+
+BrainCog's nodes run step by step and hold their state; ours take all steps at once and hold none.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +21,17 @@ from registry import Spec, create, entry, parse
 from st_utils.braincog.imports import import_braincog
 from st_utils.errors import UserError
 
-# What a network may hand its nodes: what our nodes take, what BaseNode does, and what is for BrainCog's own
-# neurons, with the value that asks for nothing.
+# What a network may pass to its nodes: arguments of our nodes, arguments of BaseNode, and arguments of BrainCog's own
+# neurons with the values that change nothing.
 _TAKEN = ("step", "threshold", "tau")
 _SHAPING = ("step", "layer_by_layer", "n_groups", "requires_fp")
 _FOREIGN = {"act_fun": None, "v_reset": 0.0, "dt": 1.0, "mem_detach": False, "sigmoid_thres": False}
 _FOREIGN |= {"requires_thres_grad": False, "requires_mem": False}
-_OURS = {"act_fun": "surrogate", "mem_detach": "detach_membrane"}  # what they are called in our specs
+_OURS = {"act_fun": "surrogate", "mem_detach": "detach_membrane"}  # BrainCog's name -> ours
 
 
 class _ZooNode:
-    """The part of `braincog_node`'s classes that needs no BrainCog; they derive from its BaseNode too."""
+    """Runs a node of this project as one of BrainCog's; `braincog_node` combines it with BrainCog's BaseNode."""
 
     node_spec: Spec
 
@@ -43,10 +52,10 @@ class _ZooNode:
         return f"braincog_node({str(self.node_spec)!r})"
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[B, ...], or with layer_by_layer (n_groups) all steps as BrainCog flattens them -> the same shape.
+        """`[B, ...]`, or all steps as BrainCog flattens them (layer_by_layer, n_groups) -> spikes of the same shape.
 
-        A node here takes a whole sequence. So what came since the last reset is kept and run again with what
-        comes now: exact, with its gradients, at T^2 / 2 of the work step by step; layer_by_layer runs once.
+        Our nodes take a whole sequence. Step by step, each call runs all inputs since the last reset again: exact,
+        gradients included, for about T^2 / 2 steps of work in place of T. With layer_by_layer, one call runs once.
         """
         whole = self.layer_by_layer or self.groups != 1
         if whole and not self.step_known:  # BrainCog's own neurons would take 8 in silence
@@ -76,7 +85,7 @@ class _ZooNode:
         self._past = self._fired = None
 
     def calc_spike(self) -> None:
-        """Nothing: forward asks the node."""
+        """Do nothing: `forward` computes the spikes."""
 
     def get_thres(self) -> Any:
         return getattr(self.neuron, "threshold", None)
@@ -92,12 +101,15 @@ class _ZooNode:
 
 @functools.cache
 def braincog_node(spec: str | Spec, step: int | None = None) -> type[nn.Module]:
-    """A class to give BrainCog's networks as their node: `SEWResNet(..., node_type=braincog_node("plif"))`.
+    """A class that BrainCog's networks take as their node: `SEWResNet(..., node_type=braincog_node("plif"))`.
 
-    The network's step, threshold and tau fill what the spec leaves open; its other neuron settings must be
-    neutral or stand in the spec (UserError). `step` is for networks that don't hand it on (resnet with
-    layer_by_layer).
-    Raises SpecError for an unknown node or argument.
+    Args:
+        spec: a node of this project. What it leaves open of step, threshold and tau, the network sets.
+        step: time steps, for networks that do not pass them on (resnet with layer_by_layer).
+
+    Raises:
+        SpecError: unknown node or argument. UserError, when the network is built: the network sets something else of
+            the neuron, and the spec does not.
     """
     node_spec = parse(spec)
     entry("node", node_spec)

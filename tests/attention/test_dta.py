@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from registry import create
 from st_utils.errors import UserError
 from tests import golden_numbers as golden
-from zoo.dta_snn import DTA_RULES, TNA_RULES, TXA_RULES
+from zoo.authors.dta_snn import DTA_RULES, TNA_RULES, TXA_RULES
 
 MODULES = {"dta": DTA_RULES, "txa": TXA_RULES, "tna": TNA_RULES}
 FILES = [(name, path) for name in MODULES for path in golden.files(f"{name}_module*")]

@@ -12,7 +12,7 @@ import torch
 
 import zoo
 from registry import SpecError, names
-from st_utils.braincog.imports import import_braincog, network_places
+from st_utils.braincog.imports import import_braincog, network_modules
 from st_utils.braincog.networks import REFUSED, SIZES
 from st_utils.braincog.nodes import neuron_class
 from st_utils.errors import UserError
@@ -37,7 +37,7 @@ def test_all_that_braincog_gives_to_timm_is_listed():
     """Its registered names, asked of timm itself once BrainCog's modules are imported."""
     from timm.models import registry
 
-    for module in set(network_places().values()) - {"model_zoo.bdmsnn"}:  # which opens a window library
+    for module in set(network_modules().values()) - {"model_zoo.bdmsnn"}:  # which opens a window library
         import_braincog(module)
     given = {n for n, f in registry._model_entrypoints.items() if f.__module__.startswith("braincog.model_zoo.")}
     assert given <= set(ALL) and len(given) > 25
@@ -75,7 +75,7 @@ def test_it_is_braincogs_own(name):
     settings |= {"node_type": neuron_class("LIFNode"), **({"cnf": "ADD"} if name.startswith("sew") else {})}
     if name == "resnet9":  # BrainCog's does not hand the number of steps on to its neurons
         settings["node_type"] = type("LIF", (settings["node_type"],), {"__init__": _with_two_steps})
-    theirs = getattr(import_braincog(network_places()[name]), name)(**settings).eval()
+    theirs = getattr(import_braincog(network_modules()[name]), name)(**settings).eval()
     weights = theirs.state_dict()
     same = {key: value for key, value in ours.network.state_dict().items() if key in weights}
     assert {key for key in weights if "threshold" not in key and "act_fun" not in key} <= same.keys()

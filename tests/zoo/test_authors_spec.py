@@ -12,7 +12,7 @@ from registry import parse
 from st_utils.errors import UserError
 from tests import golden_numbers as golden
 from tests.zoo.test_golden import FILES
-from zoo.authors_form import Weights, closest
+from zoo.authors.variants import Weights, closest_variant
 
 SIZES = {"embed_dims": 64, "num_heads": 4, "mlp_ratios": 4, "depths": 2}
 RESFORMER = {
@@ -244,4 +244,4 @@ def test_what_their_constructors_can_build_has_a_form(file):
         told = {"tokenizer.lif.threshold": torch.tensor(node["threshold"])} if "threshold" in node else {}
         told |= {f"block.0.attn.TIM.{x}_lif.threshold": torch.tensor(0.3) for x in ("in", "out") if file == "tim"}
         full = parse(model.full_spec)
-        assert closest(full.name, full, model.published.forms(full.args, Weights(told)))[0] == [], variation
+        assert closest_variant(full.name, full, model.published.variants(full.args, Weights(told)))[0] == [], variation

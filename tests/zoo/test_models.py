@@ -33,7 +33,7 @@ def picture() -> torch.Tensor:
     return torch.nn.functional.interpolate(images(), size=32)
 
 
-# BrainCog's are too many and too large for all of this: see test_braincog_models.py
+# BrainCog's are too many and too large for all of this: see tests/braincog/test_networks.py
 MODELS = [*names("model", families=False), "braincog.SNN7_tiny", "braincog.sew_resnet18"]
 
 
@@ -91,12 +91,25 @@ class TestEveryModel:
 SIZES = re.findall(r"^\| `(.+?)` \| .+? \| ([0-9,]+) \|", (ROOT / "docs" / "published.md").read_text(), re.MULTILINE)
 
 
+def test_the_page_has_its_rows():
+    assert len(SIZES) >= 70
+
+
 @pytest.mark.parametrize(("spec", "parameters"), SIZES)
 def test_parameter_counts_of_published_sizes(spec, parameters):
     """Every row of docs/published.md; the figures come from the authors' classes, not from ours."""
     with torch.device("meta"):
         model = zoo.create_model(spec)
     assert f"{sum(p.numel() for p in model.parameters()):,}" == parameters
+
+
+@pytest.mark.parametrize("name", [name for name in names("model", families=False) if name != "vit"])
+def test_the_listing_says_the_parameter_count_of_a_published_size_or_of_the_default(name):
+    (said,) = re.findall(r"([\d,]+) parameters", entry("model", name).doc)
+    with torch.device("meta"):
+        built = [zoo.create_model(name, num_classes=classes) for classes in (10, 1000)]
+    counts = {f"{sum(p.numel() for p in model.parameters()):,}" for model in built}
+    assert said in counts | {count for spec, count in SIZES if re.match(rf"{name}\b", spec)}
 
 
 def test_a_surrogate_goes_into_the_models_node():

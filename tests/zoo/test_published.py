@@ -17,7 +17,7 @@ from st_utils.errors import UserError
 from tests import golden_numbers as golden
 from tests.zoo.authors_keys import authors_weights
 from tests.zoo.test_golden import FILES, build, run
-from zoo.authors_form import FREE, INITIAL, Weights, closest
+from zoo.authors.variants import FREE, INITIAL, Weights, closest_variant
 
 DOCS = (Path(__file__).parents[2] / "docs" / "published.md").read_text()
 ROWS = re.findall(r"^\| `(.+?)` \| (.+?) \| [0-9,]+ \|", DOCS, re.MULTILINE)
@@ -179,8 +179,8 @@ def _on_meta(spec: str):
 
 
 def declared_free(model, weights) -> set[str]:
-    forms = model.published.forms(parse(model.full_spec).args, Weights(weights))
-    return {*FREE, *INITIAL}.union(*(form.free for form in forms))
+    variants = model.published.variants(parse(model.full_spec).args, Weights(weights))
+    return {*FREE, *INITIAL}.union(*(variant.free for variant in variants))
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if not p.stem.endswith("_b1")], ids=lambda path: path.stem)
@@ -214,9 +214,9 @@ def test_free_arguments_are_in_the_docs():
     for name in names("model", families=False):
         factory = entry("model", name).factory
         if published := getattr(factory, "published", None):
-            for form in published.forms(parts.full("model", name).args, Weights()):
-                told = {path for path, reason in form.free.items() if "tell" in reason and "do not" not in reason}
-                for path in form.free.keys() - told - {"layer_scale"}:
+            for variant in published.variants(parts.full("model", name).args, Weights()):
+                told = {path for path, reason in variant.free.items() if "tell" in reason and "do not" not in reason}
+                for path in variant.free.keys() - told - {"layer_scale"}:
                     assert f"`{path}`" in section, (name, path)
 
 
@@ -242,10 +242,8 @@ def test_a_backend_and_the_start_of_a_learnt_time_constant_change_nothing():
     weights = golden.state_dict(golden.read(golden.FOLDER / "sdt.json"))
     zoo.load_published(zoo.create_model("sdt(embed_dim=64, node=lif(backend=torch))"), weights)
     learned = zoo.create_model("sdt(embed_dim=64, node=plif(tau=3.0))")
-    assert (
-        closest("sdt", parse(learned.full_spec), learned.published.forms(parse(learned.full_spec).args, Weights()))[0]
-        == []
-    )
+    variants = learned.published.variants(parse(learned.full_spec).args, Weights())
+    assert closest_variant("sdt", parse(learned.full_spec), variants).differences == []
 
 
 def test_a_plug_in_of_the_same_class_is_judged_by_the_published_one():

@@ -1,4 +1,12 @@
-"""What an authors' class was built with: the arguments of a call, the class's own defaults for the rest."""
+"""Read the call of an authors' constructor: the arguments given, the class's own defaults for the rest.
+
+    from zoo.authors.constructor import SPIKFORMER, ConstructorArguments
+
+    args = ConstructorArguments({"embed_dims": 384}, SPIKFORMER, "the class in cifar10/model.py")
+    args["embed_dims"], args["T"]  # (384, 4)
+
+Reading `args["depths"]` here raises UserError: it was not given, and the class has no default for it.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +16,15 @@ from typing import Any
 from registry import nearest
 from st_utils.errors import UserError
 
-# Stands for the default of an argument that their class has none for, or one with which it fails.
+# The default of an argument that must be given: the authors' class has no default, or one with which it fails.
 NEEDED = object()
 
-# What the authors' classes take and do not use, or use for what a spec does not say.
+# Arguments that the authors' classes take and do not use, or that no spec needs to say.
 IGNORED = dict.fromkeys(
     ("patch_size", "qkv_bias", "qk_scale", "drop_rate", "attn_drop_rate", "drop_path_rate", "norm_layer", "sr_ratios")
     + ("pretrained", "pretrained_cfg")
 )
-# The constructor that Spikformer's repository began, and that Spikingformer, QKFormer and SDT took over.
+# The arguments of Spikformer's constructor, which Spikingformer, QKFormer and SDT took over.
 SPIKFORMER = {
     "img_size_h": 128,
     "img_size_w": 128,
@@ -31,17 +39,17 @@ SPIKFORMER = {
 }
 
 
-class Constructor(dict[str, Any]):
-    """An authors' call: `args["embed_dims"]` is what was passed, or their class's default.
+class ConstructorArguments(dict[str, Any]):
+    """The arguments of a call of an authors' class: `args["embed_dims"]` is what was given, or the class's default.
 
     Args:
-        given: the arguments that were passed.
-        defaults: name -> default of every argument that the class takes; NEEDED where it has none that works.
-        where: the class, in messages.
-        further: the class takes any further keyword.
+        given: the arguments of the call.
+        defaults: name -> default of every argument that the class takes; NEEDED for those that must be given.
+        where: names the class in messages.
+        further: whether the class takes any other keyword.
 
     Raises:
-        UserError: an argument that the class does not take; when it is read, one that was needed and not given.
+        UserError: the class does not take an argument. On reading: a NEEDED argument was not given.
     """
 
     def __init__(self, given: Mapping[str, Any], defaults: Mapping[str, Any], where: str, further: bool = False):

@@ -1,10 +1,16 @@
 """Whether a model computes what the authors' code computes on the same weights.
 
 No name or shape in a checkpoint shows an attention's scale, where an embedding pools, or a neuron's time constant.
-So each published model lists its `Form`s: what the authors' code fixes, whatever its constructor is told. What a form
-neither fixes nor leaves free has the default of the model's class.
+So each published model lists the `Variant`s of the authors' code (CIFAR, events, ImageNet, ...) with the arguments that
+the code of each fixes. An argument that a variant neither fixes nor leaves free has our model's default.
 
-    closest("qkformer", parse(model.full_spec), forms)[0]  # ["legacy_batch_leak=false, the authors' code has true"]
+    from registry import full
+    from zoo.authors.qkformer import PUBLISHED
+    from zoo.authors.variants import Weights, closest_variant
+
+    ours = full("model", "qkformer")
+    found = closest_variant("qkformer", ours, PUBLISHED.variants(ours.args, Weights()))
+    found.differences  # ["legacy_batch_leak=false, the authors' code has true"]
 """
 
 from __future__ import annotations
@@ -12,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -21,7 +27,7 @@ from registry import Spec, parse, parts
 from registry.spec import show
 from st_utils.errors import UserError
 
-# Arguments that every form leaves free, and why.
+# Arguments that every variant leaves free, and why.
 FREE = {
     "num_classes": "the head's shape tells",
     "in_channels": "the first convolution's shape tells",
@@ -37,13 +43,14 @@ INITIAL = ("head_init", "projection_init")
 
 
 @dataclass(frozen=True)
-class Form:
-    """One form that the authors' code can have.
+class Variant:
+    """One variant of the authors' code, such as its class for events.
 
     Args:
-        fixed: our arguments that their code fixes, as a spec has them.
-        free: paths of arguments ("attention.scale") that their constructor takes or the weights tell -> why.
-        has, lacks: patterns of names that their checkpoints in this form do and do not hold, where that tells.
+        fixed: our arguments that their code fixes, with their values.
+        free: argument (a path such as "attention.scale") -> why it is free: their constructor or the weights set it.
+        has, lacks: regular expressions. A checkpoint of this variant has a name that matches `has` and none that
+            matches `lacks`; an empty one is not asked.
     """
 
     fixed: Mapping[str, Any] = field(default_factory=dict)
@@ -52,19 +59,25 @@ class Form:
     lacks: str = ""
 
 
-def learned(*nodes: str | Spec) -> dict[str, str]:
-    """What a checkpoint has or lacks that is for these neurons: PLIF's learned time constants are called w."""
+def learned_tau(*nodes: str | Spec) -> dict[str, str]:
+    """`has` or `lacks` of a Variant with these neurons: a checkpoint names PLIF's learned time constants `w`."""
     return {"has" if any(parse(node).name == "plif" for node in nodes) else "lacks": r"\.w$"}
 
 
 class Weights(dict[str, Any]):
-    """An authors' checkpoint: what its names and constants say of the form that it is for."""
+    """An authors' checkpoint, name -> tensor, and what its names and constants tell of its variant."""
 
     def has(self, pattern: str) -> bool:
+        """Whether a name matches anywhere."""
         return any(re.search(pattern, key) for key in self)
 
-    def fit(self, form: Form) -> bool:
-        return not self or (not (form.has and not self.has(form.has)) and not (form.lacks and self.has(form.lacks)))
+    def fit(self, variant: Variant) -> bool:
+        """Whether the names are those of the variant; true for an empty checkpoint, which tells nothing."""
+        if not self:
+            return True
+        has_its_names = not variant.has or self.has(variant.has)
+        has_others = bool(variant.lacks) and self.has(variant.lacks)
+        return has_its_names and not has_others
 
     def constant(self, pattern: str, otherwise: float) -> float:
         """The number that all entries of these names hold; `otherwise` where there is none. Raises UserError."""
@@ -78,30 +91,38 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex()
 
 
-def closest(name: str, ours: Spec, forms: Iterable[Form]) -> tuple[list[str], Spec]:
-    """What distinguishes a model from the form that is nearest to it.
+class Comparison(NamedTuple):
+    """A model beside a variant: a line for each difference, and the model's spec with the variant's values."""
+
+    differences: list[str]
+    corrected: Spec
+
+
+def closest_variant(name: str, ours: Spec, variants: Iterable[Variant]) -> Comparison:
+    """Compare a model with the variant that it differs from least.
 
     Args:
-        name: of the model that was published.
+        name: the published model's name.
         ours: the model's full spec.
+        variants: at least one.
 
     Returns:
-        A line for each difference ("scale=0.25, the authors' code has 0.125"), and the spec without them.
+        The differences ("scale=0.25, the authors' code has 0.125") and the spec without them, in its short form.
     """
     found = []
-    for form in forms:
-        kept = {key: value for key, value in ours.args.items() if key in (*FREE, *INITIAL, *form.free)}
+    for variant in variants:
+        kept = {key: value for key, value in ours.args.items() if key in (*FREE, *INITIAL, *variant.free)}
         known = parts.entry("model", name).params
-        theirs = parts.full("model", Spec(name, {k: v for k, v in {**kept, **form.fixed}.items() if k in known}))
-        free = (FREE.keys() - form.fixed.keys()) | form.free.keys() | {*INITIAL}
+        theirs = parts.full("model", Spec(name, {k: v for k, v in {**kept, **variant.fixed}.items() if k in known}))
+        free = (FREE.keys() - variant.fixed.keys()) | variant.free.keys() | {*INITIAL}
         lines: list[str] = []
-        found.append((lines, _corrected(_plain(ours), _plain(theirs), free, "", lines)))
-    lines, spec = min(found, key=lambda pair: len(pair[0]))
-    return lines, parts.canonical("model", spec)
+        found.append(Comparison(lines, _corrected(_plain(ours), _plain(theirs), free, "", lines)))
+    nearest = min(found, key=lambda comparison: len(comparison.differences))
+    return nearest._replace(corrected=parts.canonical("model", nearest.corrected))
 
 
 def _plain(spec: Spec) -> Spec:
-    """Without an `mlp_node` that is the model's `node`: it says nothing."""
+    """The spec without an `mlp_node` that equals `node`: leaving it out builds the same model."""
     args = spec.args
     return spec.replace(mlp_node=None) if "mlp_node" in args and args["mlp_node"] == args["node"] else spec
 
@@ -126,12 +147,12 @@ def _corrected(ours: Spec, theirs: Spec, free: Iterable[str], place: str, lines:
 
 
 def _changes_nothing(key: str, part: str) -> bool:
-    """A backend computes the same; a learned time constant is among the weights."""
+    """Whether an argument can differ without effect: a backend computes the same, PLIF's tau is among the weights."""
     return key == "backend" or (key == "tau" and part == "plif")
 
 
 def _same(left: Any, right: Any) -> bool:
-    """Equal, numbers as float32: weights are no more exact."""
+    """Whether two values are equal; numbers as float32, the precision of the authors' constants."""
     if any(
         value is None or isinstance(value, (bool, str, Spec, tuple)) or value is _MISSING for value in (left, right)
     ):

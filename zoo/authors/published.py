@@ -1,11 +1,14 @@
-"""Authors' checkpoints and constructor arguments -> models of this zoo.
+"""Load an authors' checkpoint; turn the arguments of an authors' constructor into a spec.
 
-    model = create_model(authors_spec("ZK-Zhou/spikformer", "cifar10/model.py", arguments, step=4))
-    load_published(model, torch.load("checkpoint.pth.tar", weights_only=True))
+    from zoo import authors_spec, create_model
 
-A model class that was published has an attribute `published`, a `Published`: the authors' repositories, how
-their parameter names become ours, which names their own code never uses, how the arguments of their
-constructor become a spec, and what their code fixes whatever it is told.
+    arguments = {"embed_dims": 384, "num_heads": 12, "mlp_ratios": 4, "depths": 2, "in_channels": 3, "num_classes": 10}
+    spec = authors_spec("ZK-Zhou/spikformer", "cifar10/model.py", arguments, step=4)
+    model = create_model(spec)
+    model.spec  # 'spikformer(depth=2, img_size=128)'
+
+`load_published(model, torch.load("checkpoint.pth.tar", weights_only=True))` then loads the authors' checkpoint. Each
+published model class has an attribute `published`, a `Published`; zoo/authors/sdt.py has that of zoo/sdt.py.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ from torch import Tensor, nn
 from registry import Spec, entry, names, parse
 from st_utils.errors import UserError
 from st_utils.training.finite import refuse_not_finite
-from zoo.authors_form import Form, Weights, closest
-from zoo.constructor import Constructor
+from zoo.authors.constructor import ConstructorArguments
+from zoo.authors.variants import Comparison, Variant, Weights, closest_variant
 
 Rules = tuple[tuple[str, str], ...]
 
@@ -40,32 +43,32 @@ MOVED = {
 
 @dataclass(frozen=True)
 class Published:
-    """How an authors' implementation maps to a model here.
+    """How an authors' implementation maps to a model of this zoo.
 
     Args:
         repositories: "owner/name" on GitHub, or "owner/name:file" where that repository has several models, or
             "owner/name:file:class" where that file has.
         rules: (pattern, replacement) pairs of regular expressions on whole parameter names; the first match
-            counts, and a component `linear` or `bn` of its result becomes `conv` or `norm`.
+            counts. In its result, a component `linear` becomes `conv`, and `bn` becomes `norm`.
         unused: patterns of names that the authors' forward never touches.
-        spec: (file, constructor arguments, steps) -> the arguments of our spec. The file is in lower case. Among the
-            arguments is `neuron`, settings of the neurons that the authors' code fixes, where they are known.
-        forms: (the arguments of a model's full spec, the authors' weights) -> the forms that their code can have.
+        spec: (file in lower case, constructor arguments, steps) -> the arguments of our spec. `neuron` among the
+            constructor arguments holds the neurons' settings that the authors' code fixes, where they are known.
+        variants: (the arguments of a model's full spec, the authors' weights) -> the variants of their code.
         defaults: ("owner/name:file" in lower case, name of the class) -> the defaults of their constructor's
-            arguments, see Constructor.
-        further: their constructor takes any further keyword.
+            arguments, see ConstructorArguments.
+        further: whether their constructor takes any other keyword.
     """
 
     repositories: tuple[str, ...]
     rules: Rules
     unused: tuple[str, ...]
-    spec: Callable[[str, Constructor, int], dict[str, Any]]
-    forms: Callable[[Mapping[str, Any], Weights], Iterable[Form]]
+    spec: Callable[[str, ConstructorArguments, int], dict[str, Any]]
+    variants: Callable[[Mapping[str, Any], Weights], Iterable[Variant]]
     defaults: Callable[[str, str], Mapping[str, Any]]
     further: bool = False
 
     def rename(self, key: str) -> str | None:
-        """Our name for the authors' `key`, "" where their code never uses it, None where it is unknown."""
+        """Our name for the authors' `key`; "" if their code never uses it, None if it is unknown."""
         if any(re.fullmatch(pattern, key) for pattern in self.unused):
             return ""
         for pattern, replacement in self.rules:
@@ -75,7 +78,7 @@ class Published:
 
 
 def inside(places: Mapping[str, str], rules: Iterable[tuple[str, str]]) -> Rules:
-    """The rules for names inside a module, at each place where the authors have such a module."""
+    """The rules of a module's names, repeated for each place: authors' path of the module -> ours."""
     return tuple(
         (rf"{theirs}\.{pattern}", f"{ours}.{replacement}")
         for theirs, ours in places.items()
@@ -92,15 +95,15 @@ def load_published(model: nn.Module, state_dict: Mapping[str, Any], strict_spec:
     """Load an authors' checkpoint into a model of this zoo, strictly, in place.
 
     Args:
-        model: built by `create_model` in the form that the authors published (see `authors_spec`).
-        state_dict: their names -> tensors. A checkpoint that holds it under "state_dict" or "model", and
-            names that start with "module.", are understood.
-        strict_spec: refuse a model whose arguments, where no parameter shows them, are not those of the authors'
-            code; with false it is loaded and a warning names them.
+        model: built by `create_model` as the authors published it (see `authors_spec`).
+        state_dict: their names -> tensors, or a checkpoint that holds these under "state_dict" or "model". A leading
+            "module." of the names is removed.
+        strict_spec: refuse a model that differs from the authors' code in an argument that no parameter shows;
+            with False, load and warn.
 
     Raises:
-        UserError: names what is unknown, missing, given twice, of another shape, not finite or not a floating-point
-            number, or which arguments differ from the authors'; the model is unchanged.
+        UserError: a name is unknown, missing or given twice; a tensor has another shape, is not finite or not
+            floating-point; an argument differs from the authors'. The model is unchanged.
     """
     published = getattr(model, "published", None)
     if published is None:
@@ -138,7 +141,7 @@ def _unwrapped(state_dict: Mapping[str, Any]) -> Weights:
 
 
 def _matched(published: Published, weights: Weights, target: Mapping[str, Tensor]) -> tuple[dict, list[str]]:
-    """Our names -> the authors' tensors in our shapes, and a line for everything that does not fit."""
+    """Our names -> the authors' tensors in our shapes, and a line for each that does not fit."""
     found: dict[str, Tensor] = {}
     problems = []
     for key, tensor in weights.items():
@@ -172,16 +175,16 @@ def _same_shape(theirs: Tensor, ours: Tensor) -> bool:
     return core(theirs.shape) == core(ours.shape)
 
 
-def _differences(model: nn.Module, published: Published, weights: Weights) -> tuple[list[str], Spec]:
-    """A line for each argument in which the model is not the authors', and the spec that is. Raises UserError."""
+def _differences(model: nn.Module, published: Published, weights: Weights) -> Comparison:
+    """The arguments in which the model differs from the authors' code, and the spec that does not. Raises UserError."""
     if not hasattr(model, "full_spec"):
         raise UserError(f"build {type(model).__name__} with create_model: nothing else says what it was made of")
     ours = parse(model.full_spec)
-    forms = list(published.forms(ours.args, weights))
+    variants = list(published.variants(ours.args, weights))
     # a plug-in's subclass is compared with the class that was published, not with its own defaults
     owner = next(cls for cls in type(model).__mro__ if "published" in vars(cls))
     name = next(name for name in names("model", families=False) if entry("model", name).factory is owner)
-    return closest(name, ours, [form for form in forms if weights.fit(form)] or forms)
+    return closest_variant(name, ours, [variant for variant in variants if weights.fit(variant)] or variants)
 
 
 def authors_spec(
@@ -196,14 +199,14 @@ def authors_spec(
 
     Args:
         repository: "owner/name" of the authors' code, or its address on GitHub, in any letter case.
-        file: the file of the class there (some have one per data set).
-        constructor: its keyword arguments; what is left out has the default of their class.
+        file: the path of the class's file in that repository (some have one file per data set).
+        constructor: the keyword arguments of the class; those left out have the class's defaults.
         step: time steps, for classes that take them from the input.
-        neuron: settings of its neurons that are not among those arguments, such as thresholds.
-        class_name: of the class, where its file has several.
+        neuron: settings of the neurons that are not among those arguments, such as thresholds.
+        class_name: the class, if its file has several.
 
     Raises:
-        UserError: no model here was published there, or the arguments ask for something that it has not.
+        UserError: no model of this zoo was published there, or no spec expresses the arguments.
     """
     found = {}
     for name in names("model", families=False):
@@ -214,7 +217,7 @@ def authors_spec(
         if place in found:
             name, published = found[place]
             defaults = published.defaults(f"{where}:{file}", class_name)
-            args = Constructor(constructor, defaults, f"the class in {repository}, {file},", published.further)
+            args = ConstructorArguments(constructor, defaults, f"the class in {repository}, {file},", published.further)
             args["neuron"] = neuron or {}
             return Spec(name, published.spec(file, args, step))
     if files := [place.split(":")[1] for place in found if place.startswith(where + ":")]:

@@ -1,7 +1,13 @@
-"""What the model files of the STEP benchmark (Fancyssc/SpikingTransformerBenchmark) share.
+"""What the model files of the STEP benchmark (Fancyssc/SpikingTransformerBenchmark) share: arguments, names, neurons.
 
-Their neurons are BrainCog's LIF with a hard reset that is detached, firing at v >= threshold, with the sigmoid
-surrogate of alpha 4 whatever the configuration says (`act_func` is passed, the neuron takes `act_fun`): our `lif`.
+    import torch
+    from zoo.authors.step_benchmark import LIF, with_threshold_of
+    from zoo.authors.variants import Weights
+
+    str(with_threshold_of(LIF, Weights({"head_lif.threshold": torch.tensor(0.5)})))  # 'lif(threshold=0.5)'
+
+Their neurons are BrainCog's LIF with a detached hard reset. It fires at v >= threshold and has the sigmoid surrogate
+with alpha 4, whatever the configuration says: the files pass `act_func`, the neuron takes `act_fun`. This is our `lif`.
 """
 
 from __future__ import annotations
@@ -12,8 +18,8 @@ import numpy as np
 
 from registry import Spec
 from st_utils.errors import UserError
-from zoo.authors_form import Weights
-from zoo.constructor import Constructor
+from zoo.authors.constructor import ConstructorArguments
+from zoo.authors.variants import Weights
 
 FOLDER = "Fancyssc/SpikingTransformerBenchmark:cls/models/static/"
 
@@ -40,14 +46,14 @@ PATCH_RULES = (
     (r"patch_embed\.proj_(conv|bn)(\d)\.(.+)", r"embedding.stages.\2.\1.\3"),
     (r"patch_embed\.rpe_(conv|bn)\.(.+)", r"embedding.position.\1.\2"),
 )
-# Each neuron's state_dict has its threshold and its surrogate's alpha: constants that the constructor sets.
+# Constants in a checkpoint: each neuron's threshold and its surrogate's alpha, set by the constructor.
 THRESHOLD = r"(?!.*\bTIM\.)(?:.+\.)?(?!attn_lif\.)[^.]+\.threshold"
 ATTN_THRESHOLD = r".+\.attn_lif\.threshold"
 CONSTANTS = (r"(?:.+\.)?threshold", r".+\.act_fun\.alpha")
 
 
-def neuron(args: Constructor) -> Spec:
-    """The node of an authors' constructor; its threshold as float32, which is how theirs holds it."""
+def lif_of(args: ConstructorArguments) -> Spec:
+    """The `lif` of these arguments; its threshold is rounded to float32, in which their code holds it."""
     kind = getattr(args["node"], "__name__", args["node"])
     if kind not in (None, "LIFNode"):
         raise UserError(f"{args.where} has LIFNode in its published form, not {kind}: write the spec by hand")
@@ -56,8 +62,8 @@ def neuron(args: Constructor) -> Spec:
     return Spec("lif", {"tau": float(tau), "threshold": float(np.float32(threshold))})
 
 
-def arguments(args: Constructor) -> dict[str, Any]:
-    """The arguments that all their classes have."""
+def shared_arguments(args: ConstructorArguments) -> dict[str, Any]:
+    """Our arguments for those that all their classes have."""
     return {
         "num_classes": args["num_classes"],
         "in_channels": args["in_channels"],
@@ -67,10 +73,10 @@ def arguments(args: Constructor) -> dict[str, Any]:
         "depth": args["depths"],
         "num_heads": args["num_heads"],
         "mlp_ratio": args["mlp_ratio"],
-        "node": neuron(args),
+        "node": lif_of(args),
     }
 
 
-def node_of(node: Spec, weights: Weights) -> Spec:
-    """The neuron that these weights are for: their constants hold its threshold, but not its tau."""
+def with_threshold_of(node: Spec, weights: Weights) -> Spec:
+    """The node with the threshold that the weights hold; its tau is not among them."""
     return node.replace(threshold=weights.constant(THRESHOLD, 1.0))
