@@ -73,10 +73,10 @@ class Catalogue:
         for table, earlier in zip(self._tables(), state, strict=True):
             table.update({kind: copy.copy(earlier[kind]) for kind in KINDS})
 
-    def all_names(self) -> frozenset[str]:
-        """Every name, alias and family's prefix (without its dot), of any kind."""
-        named = {name for table in (self.entries, self.aliases) for kind in KINDS for name in table[kind]}
-        return frozenset(named | {family.prefix.rstrip(".") for kind in KINDS for family in self.families[kind]})
+    def all_names(self) -> frozenset[tuple[str, str]]:
+        """Every (kind, name), aliases and families' prefixes (without their dot) among them."""
+        named = {(kind, name) for table in (self.entries, self.aliases) for kind in KINDS for name in table[kind]}
+        return frozenset(named | {(kind, f.prefix.rstrip(".")) for kind in KINDS for f in self.families[kind]})
 
     def _tables(self) -> tuple[dict, ...]:
         return self.entries, self.aliases, self.families

@@ -160,7 +160,8 @@ class PluginLoader:
                 raise
             reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
             raise SpecError(f"plug-in {shown} failed{_place(error)}: {reason}") from error
-        self.loaded[key] = self.catalogue.all_names() - known
+        # by kind: an attention may have the name of a surrogate that is there
+        self.loaded[key] = frozenset(name for _, name in self.catalogue.all_names() - known)
         if not key.endswith(".py"):
             self.catalogue.plugin_modules.add(re.split(r"[.:]", key)[0])
         entries = [(kind, e) for kind, table in self.catalogue.entries.items() for e in table.values()]

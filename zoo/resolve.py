@@ -1,7 +1,10 @@
 """What a run was told, made complete: its keywords as plain values, its plug-ins, its settings and its recipe.
 
+    from zoo.resolve import resolve
+
     settings, recipe = resolve({"model": "sdt", "dataset": "digits", "epochs": 3})
-    settings.lr, settings.model, recipe    # (0.003, 'sdt(depth=2, embed_dim=64, ...)', 'digits')
+    settings.lr, recipe  # (0.003, 'digits')
+    settings.model  # 'sdt(depth=2, embed_dim=64, mlp_ratio=2.0, num_heads=4)'
 
 Settings come from what was typed, else from the --config file, else from the run that is gone on with or the recipe,
 else they have their defaults.

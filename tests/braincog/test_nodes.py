@@ -73,7 +73,7 @@ def test_every_neuron_class_is_listed():
 
 
 def test_listing_and_the_package_import_no_braincog():
-    code = "import sys, random; import st_utils.node; from registry import create, names\n"
+    code = "import sys, random; import st_utils.braincog; from registry import create, names\n"
     code += "assert 'braincog.LIFNode' in names('node'); assert 'braincog' not in sys.modules\n"
     code += "state = random.getstate(); create('node', 'braincog.LIFNode')\n"
     code += "assert 'braincog.base' in sys.modules and random.getstate() == state\n"

@@ -233,3 +233,14 @@ def test_import_all_imports_every_module_of_a_package(put):
     import_all("zoo_test_all", package.__path__)
     assert {"zoo_test_all.one", "zoo_test_all.two"} <= set(sys.modules)
     assert "zoo_test_all.two.three" not in sys.modules
+
+
+def test_a_part_with_the_name_of_another_kinds_part_serves_the_specs_that_name_it(put, loader):
+    """`gate` is a surrogate here: the plug-in was taken for one that registered nothing, which serves every spec."""
+    assert "gate" in registry.names("surrogate")
+    path = put("gated.py", GOOD.replace("register.node", "register.attention").replace("from_plugin", "gate"))
+    path.write_text(path.read_text().replace(', aliases=("plugged",)', ""))
+    loader.load(path)
+    assert loader.loaded[str(path)] == {"gate"}
+    assert loader.serves(path, "spikformer(attention=gate)")
+    assert not loader.serves(path, "spikformer(attention=ssa, node=lif)")

@@ -159,7 +159,7 @@ def test_numbers_of_a_share_are_those_of_the_batch():
 
 @pytest.mark.parametrize(("arguments", "line"), [
     (["--batch-size", "40", "--accum-steps", "3"], "batch_size=40 can't be shared evenly by 1 processes"),
-    (["--accum-steps", "0"], "choose a multiple of 1"),
+    (["--accum-steps", "0"], "accum_steps takes an integer, 1 or more, not 0"),
     (["--accum-steps", "8"], "need an even batch_size, not 5 images in a micro-batch"),
 ])  # fmt: skip
 def test_batches_that_cannot_be_shared(arguments, line, tmp_path, capsys):

@@ -162,7 +162,7 @@ def test_the_example_of_the_readme(tmp_path, monkeypatch):
     ({"epoch": 3}, "zoo.run: unknown setting 'epoch'; did you mean 'epochs'?"),
     ({"attenton": "ssa"}, "zoo.run: unknown setting 'attenton'; did you mean 'attention'?"),
     ({"list": "model"}, "zoo.run: unknown setting 'list'"),
-    ({"epochs": "many"}, 'zoo.run: epochs takes an integer, not "many"'),
+    ({"epochs": "many"}, 'zoo.run: epochs takes an integer, 1 or more, not "many"'),
     ({"attention": "stattn"}, "did you mean 'statten'?"),
     ({"attention": 3}, "takes the name or spec of a attention, not 3"),
     ({"dataset": "cifar11"}, "did you mean 'cifar10'?"),

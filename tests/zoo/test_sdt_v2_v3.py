@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 import zoo
 from registry import create
-from st_utils.attention.qkv import product
+from st_utils.attention.linear_attention import linear_attention
 from st_utils.attention.repconv import RepConv
 from st_utils.errors import UserError
 from tests.zoo.test_parts import missing_gradients
@@ -202,7 +202,7 @@ class TestRepConv:
 def test_the_product_in_either_order(tokens):
     q, k, v = (torch.randn(2, 1, 2, tokens, d, dtype=torch.float64) for d in (5, 5, 15))
     expected = torch.einsum("tbhnd,tbhmd,tbhme->tbhne", q, k, v) * 0.3
-    torch.testing.assert_close(product(q, k, v, 0.3), expected)
+    torch.testing.assert_close(linear_attention(q, k, v, 0.3), expected)
 
 
 def test_the_separable_convolutions_neurons():

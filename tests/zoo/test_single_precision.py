@@ -50,17 +50,28 @@ needs_compiler = pytest.mark.skipif(not cpu.available(), reason="no C++ compiler
 
 
 @functools.cache
-def authors_rounding() -> float:
-    """How far the authors' float32 outputs are from their float64 ones with the same spikes: 3.5e-7, relative."""
-    found = [golden.single(path)["to_float64"] for path in golden.files("*") if golden.single(path)]
-    return max(f["relative"] for f in found if f["spikes_that_differ"] == 0)
+def authors_rounding() -> tuple[float, float]:
+    """How far the authors' float32 outputs are from their float64 ones with the same spikes, at most over their files.
+
+    Relative in the norm, 3.5e-7; and the furthest output beside the largest one, 6.2e-7. A single file's furthest says
+    little: 7e-7 beside outputs of 8 is less than one unit in float32's last place, which another processor's order of
+    summation moves.
+    """
+    norms, furthest = [], []
+    for path in SINGLE:
+        single = golden.single(path)
+        if single["to_float64"]["spikes_that_differ"] == 0:
+            norms.append(single["to_float64"]["relative"])
+            largest = golden.tensor(single["eval"]["output"]).abs().max().item()
+            furthest.append(single["to_float64"]["max_abs"] / largest)
+    return max(norms), max(furthest)
 
 
 def test_the_files_are_there():
     assert {path.stem for path in SINGLE} >= {
         *("spikformer_cifar", "sdt", "sdt_v3", "qkformer_cifar", "dta_snn18", "transfer_vgg")
     }
-    assert 1e-8 < authors_rounding() < 1e-6
+    assert all(1e-8 < rounding < 1e-6 for rounding in authors_rounding())
 
 
 @needs_compiler
@@ -73,7 +84,7 @@ def test_float32_within_rounding(path, mode):
     assert 0 < rounding < POTENTIAL
     for name, d in ways.items():
         assert d.margin <= TWICE * rounding, f"{name}: {d.flips} spikes differ, one {d.margin} from the threshold"
-        assert d.forced <= TWICE * authors_rounding(), f"{name}: output {d.forced}"
+        assert d.forced <= TWICE * authors_rounding()[0], f"{name}: output {d.forced}"
         for error, of_definition in zip(d.gradients, GRADIENTS, strict=True):
             assert error <= TWICE * of_definition, f"{name}: gradients {d.gradients}"
         check_what_ran(path, name, d)
@@ -107,9 +118,10 @@ def check_the_authors_float32(path: Path, ways: dict[str, Difference]) -> None:
             continue
         assert firing_differs(d.free, numbers, single) == 0, name
         assert d.spikes == own["spikes_that_differ"], name
-        assert relative(d.free.output, wanted) <= TWICE * authors_rounding(), name
+        in_norm, beside_largest = authors_rounding()
+        assert relative(d.free.output, wanted) <= TWICE * in_norm, name
         if own["spikes_that_differ"] == 0:
-            assert furthest(d.free.output, wanted) <= TWICE * own["max_abs"], name
+            assert furthest(d.free.output, wanted) <= TWICE * beside_largest * wanted.abs().max(), name
         same += 1
     assert same >= len(ways) - 1
 
@@ -169,7 +181,7 @@ def test_attention_modules(name, path):
     """Those with golden files of their own, which have no neuron."""
     numbers = golden.read(path)
     (output, gradients), (_, wanted) = (test_dta.run(name, numbers, t) for t in (torch.float32, torch.float64))
-    assert relative(output, golden.tensor(numbers["train"]["output"])) <= TWICE * authors_rounding()
+    assert relative(output, golden.tensor(numbers["train"]["output"])) <= TWICE * authors_rounding()[0]
     for key, gradient in gradients.items():
         assert relative(gradient, wanted[key]) <= TWICE * GRADIENTS[0], key
 

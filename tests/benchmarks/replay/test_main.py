@@ -57,7 +57,8 @@ def test_a_sum_in_another_order_and_another_default_are_found_and_their_runs_nam
     text = capsys.readouterr().out
     found = told(text)
     assert found["node if"] == "same:"
-    assert re.match(r"different: step \d+: loss .* tensors, first ", found["node klif"])
+    # in the loss of a step, or where a processor rounds that alike, in a test's firing rate; in the weights always
+    assert re.match(r"different: (step \d+: loss|epoch \d+: \w+) .* tensors, first ", found["node klif"])
     assert found["node ilif"].startswith("different: spec full_spec ") and "max_spikes=5" in found["node ilif"]
     assert "1 of 3 runs are the same" in text
     assert len(git(checkout, "worktree", "list").splitlines()) == 1  # the added work tree is gone
@@ -80,11 +81,11 @@ def test_the_present_tree_has_new_files_and_none_that_were_deleted(checkout, tmp
     (checkout / "zoo/csnn.py").unlink()
     (checkout / ".venv").mkdir()
     (checkout / ".venv/ignored.py").write_text("")
-    change(checkout / "main.py", "def list_parts(", "def list_all_parts(")
+    change(checkout / "main.py", "def answer(", "def answer_all(")
     copied = replay.present_tree(checkout, tmp_path / "copied")
     assert (copied / "zoo/new.py").read_text() == "NEW = 1\n"
     assert not (copied / "zoo/csnn.py").exists() and not (copied / ".venv").exists()
-    assert "list_all_parts" in (copied / "main.py").read_text()
+    assert "def answer_all(" in (copied / "main.py").read_text()
 
 
 @pytest.mark.parametrize(
