@@ -92,15 +92,15 @@ def answer(given: dict[str, Any]) -> str:
     from zoo.run import carry_out
 
     listed, cited = given.pop("list"), given.pop("cite")
+    if listed is None and cited is None:
+        keep_freed_memory()
+        text = carry_out(given, "command line").text
+        return f"{text}\n" if text else ""
     load_plugins(given)
     if listed is not None:
         return registry.listing(listed)
-    if cited is not None:
-        model = zoo.override(cited, **{part: given[part] for part in registry.PART_KINDS if part in given})
-        return zoo.cite(model, *([("dataset", given["dataset"])] if "dataset" in given else []))
-    keep_freed_memory()
-    text = carry_out(given, "command line").text
-    return f"{text}\n" if text else ""
+    model = zoo.override(cited, **{part: given[part] for part in registry.PART_KINDS if part in given})
+    return zoo.cite(model, *([("dataset", given["dataset"])] if "dataset" in given else []))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import contextlib
 import inspect
 import logging
 import os
-import random
 import signal
 import sys
 import traceback
@@ -20,7 +19,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -29,6 +27,7 @@ import zoo
 from registry import SpecError
 from st_utils.analysis import tables
 from st_utils.data import DataSet
+from st_utils.data.seeding import random_state_kept
 from st_utils.errors import UserError
 from st_utils.layer.fold_norms import fold_norms
 from st_utils.training import distributed, launch
@@ -91,7 +90,7 @@ def run(**settings: Any) -> Result:
     Raises:
         UserError, SpecError: a mistake, in one line, where the command line prints it and ends with status 2.
     """
-    with _lines_printed(), _random_state_kept():
+    with _lines_printed(), random_state_kept(gpus=True):
         try:
             return carry_out(plain_settings(settings), "zoo.run")
         except (UserError, SpecError, Stopped, KeyboardInterrupt) as error:
@@ -244,18 +243,3 @@ def _lines_printed() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(logging.NOTSET)
-
-
-@contextlib.contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """Give the random generators, which every step of a run seeds, the states back that they had."""
-    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    try:
-        yield
-    finally:
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])
-        torch.set_rng_state(kept[2])
-        if on_gpus:
-            torch.cuda.set_rng_state_all(on_gpus)

@@ -18,14 +18,24 @@ import torch
 @contextmanager
 def seeded(entropy: tuple[int, ...]) -> Iterator[None]:
     """Seed Python's, numpy's and torch's CPU generators by `entropy` inside the block; restore them after it."""
+    with random_state_kept():
+        reseed(entropy)
+        yield
+
+
+@contextmanager
+def random_state_kept(gpus: bool = False) -> Iterator[None]:
+    """Restore the states of Python's, numpy's and torch's CPU generators after the block, of all GPUs' with `gpus`."""
     saved = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    reseed(entropy)
+    on_gpus = torch.cuda.get_rng_state_all() if gpus and torch.cuda.is_initialized() else []
     try:
         yield
     finally:
         random.setstate(saved[0])
         np.random.set_state(saved[1])
         torch.set_rng_state(saved[2])
+        if on_gpus:
+            torch.cuda.set_rng_state_all(on_gpus)
 
 
 def reseed(entropy: tuple[int, ...], seed_torch: Callable[[int], object] = torch.default_generator.manual_seed) -> None:
