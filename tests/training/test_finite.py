@@ -362,7 +362,7 @@ def spoil(trainer):
             trainer.model.blocks[0].mlp.branch.fc1.norm.running_var[0] = torch.inf
 at_step(Patch, 7, spoil)
 status = run(sys.argv[1])
-print("status", status)
+print(f"status {status}")  # one write: two processes share the pipe, and print() writes each argument by itself
 """
 
 
