@@ -23,7 +23,7 @@ from registry import KINDS, Spec, create, entry, import_all, parse
 from st_utils.layer.fold_norms import fold_norms
 from zoo.authors.published import authors_spec, load_published
 from zoo.citation import cite
-from zoo.run import Result, evaluate, profile, run
+from zoo.run import Result, evaluate, profile, run, show
 
 __version__ = "0.1.0"  # the one place: pyproject.toml reads it from here
 
@@ -64,7 +64,7 @@ def override(spec: str | Spec, **overrides: Any) -> Spec:
 
 __all__ = [
     "Result", "__version__", "authors_spec", "cite", "create_model", "evaluate", "fold_norms", "load_published",
-    "override", "profile", "run",
+    "override", "profile", "run", "show",
 ]  # fmt: skip
 
 

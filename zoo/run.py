@@ -39,6 +39,7 @@ from st_utils.training.settings import Settings
 from st_utils.training.signals import Stopped
 from st_utils.training.trainer import Trainer, load_weights, seed_everything
 from zoo.resolve import load_plugins, plain_settings, resolve
+from zoo.show import Subject, check_kind, draw
 
 logger = logging.getLogger("zoo")
 
@@ -112,6 +113,14 @@ def profile(resume: str | os.PathLike | None = None, **settings: Any) -> Result:
     return run(**settings, resume=resume, profile=True)
 
 
+def show(kind: str, resume: str | os.PathLike, **settings: Any) -> list[Path]:
+    """Draw a trained model: a picture of `kind`, see zoo.show.KINDS, of a run's folder or a checkpoint.
+
+    `images=[...]` are the files to look at, `theme="dark"` the colours. Returns the paths of the pictures.
+    """
+    return [Path(path) for path in run(**settings, resume=resume, show=kind).summary["pictures"]]
+
+
 def _signature() -> inspect.Signature:
     """All keywords of `run`, for help() and completion."""
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -127,8 +136,11 @@ def carry_out(given: Mapping[str, Any], origin: str) -> Result:
     """A run of the given settings; `origin` is what errors call the place where they were given."""
     load_plugins(given)
     settings, recipe = resolve(given, origin)
-    if settings.eval and not settings.resume:
-        raise UserError("--eval tests a trained model: name it with --resume PATH")
+    if settings.show:
+        check_kind(settings.show)
+    for name, word in (("eval", "tests"), ("show", "draws")):
+        if getattr(settings, name) and not settings.resume:
+            raise UserError(f"--{name} {word} a trained model: name it with --resume PATH")
     device = distributed.device_of(settings.device)
     with distributed.process_group(device):
         data = launch.load_data(settings)
@@ -138,7 +150,7 @@ def carry_out(given: Mapping[str, Any], origin: str) -> Result:
 
 
 def _train_or_test(settings: Settings, recipe: str, device: torch.device, data: DataSet) -> Result:
-    only_tested = settings.eval or settings.profile or settings.audit
+    only_tested = settings.eval or settings.profile or settings.audit or settings.show
     record, folder, state, summary = agreed_run(settings, data)
     path = folder and folder.path
     if summary and not only_tested:
@@ -147,6 +159,8 @@ def _train_or_test(settings: Settings, recipe: str, device: torch.device, data: 
         return Result(summary, _trained_model(settings, device, data, state), path)
     if only_tested:
         trainer = _trainer(settings, device, data, record)
+        if settings.show:
+            return _draw(trainer, data, state, path)
         return _test(trainer, state, path) if settings.eval else _analyse(trainer, state, path)
     trainer = _trainer(settings, device, data, record)
     if state:
@@ -192,6 +206,16 @@ def _analyse(trainer: Trainer, state: dict[str, Any] | None, folder: Path | None
         logger.info("%s", table)  # it was measured, also where it can't be written
         raise
     return Result(found, trainer.tested.eval(), folder, text)
+
+
+def _draw(trainer: Trainer, data: DataSet, state: dict[str, Any], folder: Path | None) -> Result:
+    """Pictures of a trained model, written into its run's folder, or into --output."""
+    settings = trainer.settings
+    load_weights(trainer.model, state)
+    at = (folder or Path(settings.output) / launch.run_name(settings)) / "pictures"
+    paths = draw(settings.show, Subject(trainer, data, at, settings.images, settings.theme))
+    text = "\n".join(f"written: {path}" for path in paths)
+    return Result({"pictures": [str(path) for path in paths]}, trainer.tested.eval(), folder, text)
 
 
 def _measure(settings: Settings, recipe: str, device: torch.device, data: DataSet) -> Result:

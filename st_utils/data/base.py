@@ -5,8 +5,9 @@ image, label = data.train[0]                # PIL image of mode "L", 0 to 9
 data.num_classes, data.img_size, data.mean  # 10, 32, (0.3051,)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,11 +53,13 @@ class FrameData(DataSet):
     """A data set of frames: `split[i]` is (array `[T, C, H, W]`, label) with T = `step`.
 
     `img_size` is the frames' side, or (H, W). The network's input is (frames / scale - mean) / std; event counts have
-    scale = std = 1 and mean = 0.
+    scale = std = 1 and mean = 0. `read_frames` turns a recording's file into frames as those of the splits are made;
+    None where the samples are no files.
     """
 
     step: int = 4
     scale: float = 1.0
+    read_frames: Callable[[Path], np.ndarray] | None = None
 
 
 class ArrayImages(Dataset):

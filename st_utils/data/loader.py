@@ -79,15 +79,18 @@ class EpochLoader:
     def __len__(self) -> int:
         return len(self._sampler)
 
-    def evenly_spaced_inputs(self, count: int) -> torch.Tensor:
-        """The inputs of `count` samples, or of all if there are fewer, at even distances in the source.
+    def evenly_spaced(self, count: int) -> Batch:
+        """The inputs and labels of `count` samples, or of all if there are fewer, at even distances in the source.
 
         Neither the batch size nor the share changes them. Raises UserError for a sample that can't be read.
         """
         total = len(self.source)
         indices = np.arange(min(count, total)) * total // min(count, total)
-        inputs, _ = self._checked(lambda: self.source[BatchRequest((self._sampler.seed, 0), indices)])
-        return inputs
+        return self._checked(lambda: self.source[BatchRequest((self._sampler.seed, 0), indices)])
+
+    def evenly_spaced_inputs(self, count: int) -> torch.Tensor:
+        """The inputs of `evenly_spaced`."""
+        return self.evenly_spaced(count)[0]
 
     def __iter__(self) -> Iterator[Batch]:
         batches = self._checked(lambda: iter(self._loader))  # also waits for the workers of the epoch before

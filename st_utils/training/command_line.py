@@ -52,6 +52,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         common: dict[str, Any] = {"dest": setting.name, "default": argparse.SUPPRESS, "help": text}
         if setting.name == "plugin":
             common |= {"action": "append", "metavar": "FILE_OR_MODULE"}
+        elif setting.name == "images":
+            common |= {"nargs": "+", "metavar": "FILE"}
         elif members[0]["type"] == "boolean":
             common |= {"action": argparse.BooleanOptionalAction}
         else:

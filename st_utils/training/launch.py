@@ -11,7 +11,6 @@ from torch import nn
 import registry
 from st_utils.data import Augment, DataSet, EpochLoader, FrameData, Share, build_loaders
 from st_utils.errors import UserError
-from st_utils.files import refusal
 from st_utils.training import distributed, memory
 from st_utils.training.run_folder import RunFolder
 from st_utils.training.settings import Settings
@@ -121,7 +120,7 @@ def describe(trainer: Trainer, recipe: str, folder: RunFolder | None) -> None:
 
 def draw(folder: RunFolder, trainer: Trainer, data: DataSet) -> None:
     """Write the run's picture."""
-    from st_utils.training.picture import draw_run
+    from st_utils.pictures.run import draw_run
 
     images, labels = next(trainer.batches(trainer.test_loader, 0))
     images, labels = images[:24], labels[:24].cpu()
@@ -129,10 +128,7 @@ def draw(folder: RunFolder, trainer: Trainer, data: DataSet) -> None:
         logits = trainer.tested.eval()(images).float().cpu()
     title = f"{trainer.settings.model}\non {data.name}"
     rows = folder.read_metrics()
-    try:
-        draw_run(folder.path / "run.png", title, rows, trainer.firing, images, labels, logits, data.class_names)
-    except OSError as error:
-        raise refusal(folder.path / "run.png", error) from error
+    draw_run(folder.path / "run.png", title, rows, trainer.firing, images, labels, logits, data.class_names)
 
 
 def show(folder: RunFolder, summary: dict[str, Any], word: str) -> None:

@@ -131,7 +131,7 @@ def find_run(settings: Settings, record: dict[str, Any]) -> Found:
         return Found()
     path, wanted, trains = Path(settings.resume), identity(settings, record), _trains(settings)
     if settings.resume != "auto" and path.is_file():
-        if not settings.eval:
+        if not (settings.eval or settings.show):
             raise UserError(f"{path} is one checkpoint: give its run's folder to --resume, or add --eval")
         state = checkpoint.load(path, alone=True)
         _tell(path, recorded_args(settings.resume)[0] or state.get("record", {}), wanted, settings)
@@ -142,10 +142,10 @@ def find_run(settings: Settings, record: dict[str, Any]) -> Found:
     if trains and settings.resume != "auto":
         _refuse_another(folder, wanted, settings)
     _tell(folder.path, folder.args, wanted, settings)
-    if not settings.eval:
+    if not (settings.eval or settings.show):
         folder.lock()
     if not any(file.exists() for file in checkpoint.rotating_paths(folder.path, "last")):
-        if settings.eval:
+        if settings.eval or settings.show:
             raise UserError(f"{folder.path} has no checkpoint yet")
         return Found(folder)
     state, path, _ = checkpoint.load_newest(folder.path, "last", alone=not trains)
@@ -153,7 +153,7 @@ def find_run(settings: Settings, record: dict[str, Any]) -> Found:
 
 
 def _trains(settings: Settings) -> bool:
-    return not (settings.eval or settings.profile or settings.audit)
+    return not (settings.eval or settings.profile or settings.audit or settings.show)
 
 
 def _same_run(settings: Settings, wanted: dict[str, Any]) -> RunFolder | None:
@@ -165,7 +165,7 @@ def _same_run(settings: Settings, wanted: dict[str, Any]) -> RunFolder | None:
     near = ""
     if folder is not None and len(changed) <= NEAR:
         near = f"{folder.path} is the same but for {', '.join(changed.values())}"
-    if settings.eval:
+    if settings.eval or settings.show:
         near = f"; {near}: test it by --resume {folder.path}" if near else ""
         raise UserError(f"no run of these settings is in {settings.output}{near}")
     if near:

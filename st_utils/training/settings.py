@@ -154,6 +154,14 @@ class Settings:
     profile: bool = _setting(
         False, "analysis", "only print operations, energy, firing rates and time by layer", result=False
     )
+    show: str | None = _setting(
+        None,
+        "pictures",
+        "only draw what --resume names: confusion, spikes, attention, gradcam, embedding or landscape",
+        result=False,
+    )
+    images: Names = _setting((), "pictures", "files to look at, in place of test images", result=False)
+    theme: Literal["light", "dark"] = _setting("light", "pictures", "colours of pictures", result=False)
     audit: bool = _setting(False, "analysis", "only print what enters each layer: spikes or not", result=False)
     mac_pj: NonNegative = _setting(4.6, "analysis", "energy of a multiply-accumulate, pJ", result=False)
     ac_pj: NonNegative = _setting(0.9, "analysis", "energy of an accumulation, pJ", result=False)

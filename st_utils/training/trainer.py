@@ -232,7 +232,7 @@ class Trainer:
 
     def profile(self) -> dict[str, Any]:
         """The tested model's costs by layer, on test images spread over the set; see st_utils.analysis."""
-        inputs = self._to_device(self.test_loader.evenly_spaced_inputs(PROFILED))
+        inputs = self.to_device(self.test_loader.evenly_spaced_inputs(PROFILED))
         energy = EnergyModel(self.settings.mac_pj, self.settings.ac_pj, self.settings.byte_pj)
         return profile(self.tested, inputs, energy)
 
@@ -241,9 +241,10 @@ class Trainer:
         """A loader's batches of an epoch, from number `start` on, on the model's device."""
         loader.set_epoch(epoch, start)
         for inputs, labels in loader:
-            yield self._to_device(inputs), labels.to(self.device, non_blocking=True)
+            yield self.to_device(inputs), labels.to(self.device, non_blocking=True)
 
-    def _to_device(self, inputs: Tensor) -> Tensor:
+    def to_device(self, inputs: Tensor) -> Tensor:
+        """The inputs on the model's device, in the memory layout of the settings."""
         inputs = inputs.to(self.device, non_blocking=True)
         if self.settings.channels_last and inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)

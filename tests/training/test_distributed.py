@@ -35,7 +35,7 @@ def torchrun(*arguments: str, **options) -> subprocess.Popen:
 
 def spied_losses(monkeypatch, dtype: torch.dtype = torch.float32) -> list[float]:
     """The losses of the steps of runs from here on, which compute in this precision."""
-    step, to_device, prepared, losses = Trainer.step, Trainer._to_device, launch.prepared, []
+    step, to_device, prepared, losses = Trainer.step, Trainer.to_device, launch.prepared, []
 
     def spied(self, *arguments, **options):
         result = step(self, *arguments, **options)
@@ -43,7 +43,7 @@ def spied_losses(monkeypatch, dtype: torch.dtype = torch.float32) -> list[float]
         return result
 
     monkeypatch.setattr(Trainer, "step", spied)
-    monkeypatch.setattr(Trainer, "_to_device", lambda self, images: to_device(self, images).to(dtype))
+    monkeypatch.setattr(Trainer, "to_device", lambda self, images: to_device(self, images).to(dtype))
     monkeypatch.setattr(launch, "prepared", lambda *arguments: prepared(*arguments).to(dtype))
     return losses
 

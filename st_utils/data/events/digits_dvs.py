@@ -15,7 +15,7 @@ import numpy as np
 from registry import register
 from st_utils.data.base import FrameData
 from st_utils.data.events.cache import ArrayFrames
-from st_utils.data.events.files import Events
+from st_utils.data.events.files import Events, read_events
 from st_utils.data.events.frames import Framing, Integration, Resize
 from st_utils.data.images.digits import digits
 
@@ -98,4 +98,15 @@ def digits_dvs(
         frames = np.stack([framing(events) for events in saccade_events(levels)])
         narrow = frames.astype(np.uint8) if frames.dtype.kind == "i" and frames.max() < 256 else frames
         splits.append(ArrayFrames(narrow, split.targets, split.made_of))
-    return FrameData("digits_dvs", *splits, 10, 2, event_size, (0.0, 0.0), (1.0, 1.0), still.class_names, step=step)
+    return FrameData(
+        "digits_dvs",
+        *splits,
+        num_classes=10,
+        in_channels=2,
+        img_size=event_size,
+        mean=(0.0, 0.0),
+        std=(1.0, 1.0),
+        class_names=still.class_names,
+        step=step,
+        read_frames=lambda path: framing(read_events(path, (SENSOR, SENSOR))),
+    )

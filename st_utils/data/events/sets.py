@@ -12,6 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
 
 from registry import register
 from st_utils.data.base import FrameData
@@ -72,6 +75,10 @@ def frame_data(
         read_once = lru_cache(maxsize=1)(read_events)  # samples of the same file follow one another
         read = partial(read_recording, sensor=framing.sensor, read=read_once)
     folder, channels = writable_cache(cache_dir, data_dir), framing.channels
+
+    def read_frames(path: Path) -> np.ndarray:
+        return framing(read(Recording(path, label=0)))
+
     train, test = (
         cached_frames(f"{name}-{part}", recordings, read, framing, folder)
         for part, recordings in (("train", train), ("test", test))
@@ -87,6 +94,7 @@ def frame_data(
         std=(1.0,) * channels,
         class_names=tuple(class_names),
         step=framing.step,
+        read_frames=read_frames,
     )
 
 

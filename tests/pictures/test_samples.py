@@ -1,10 +1,10 @@
-"""The picture of a run: frames as images."""
+"""Inputs of a model as images."""
 
 from __future__ import annotations
 
 import torch
 
-from st_utils.training.picture import as_pictures
+from st_utils.pictures.samples import as_pictures
 
 
 def test_pictures_of_frames():
