@@ -51,7 +51,7 @@ def trainer_of(spec: str, side: int, batch: int, device: torch.device) -> Traine
     data = launch.load_data(settings)  # for the loaders that a trainer needs; the timed batch is random
     seed_everything(settings.seed)
     model = launch.prepared(zoo.create_model(spec, num_classes=10, img_size=side), settings, device)
-    trainer = Trainer(model, *launch.make_loaders(data, settings, side, device), 10, settings, {})
+    trainer = Trainer(model, *launch.make_loaders(data, None, settings, side, device), 10, settings, {})
     trainer.model.train()
     return trainer
 

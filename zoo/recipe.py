@@ -4,7 +4,8 @@ name, content = find_recipe("sdt", "cifar10")  # "sdt_cifar10", {"model": {"embe
 read_recipe("sdt_cifar10").source              # where its settings stand
 full_name("conf/cifar10/2_512_300E_t4")        # "sdt_cifar10", by the authors' name
 
-A recipe is found by name, `<model>_<dataset>` before `<dataset>`, or asked for by its name or one of its aliases.
+A recipe is found by name, `<model>_<dataset>` before `<dataset>`, or asked for by its name or one of its aliases. For
+transfer learning `<model>_<source>_<dataset>` and `<source>_<dataset>` come first.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Recipe(BaseModel):
         source: where the settings stand.
         aliases: other names of the recipe, such as the authors' own.
         like: a recipe that it repeats, but for what it says itself.
-        meant_for: (model, data set), written `for`, where the file's name does not say them.
+        meant_for: (model, data set), written `for`, where the file's name does not say them; of a recipe of transfer
+            learning (model, data set, source).
         model, dataset: arguments for those that the specs leave open.
     """
 
@@ -39,7 +41,7 @@ class Recipe(BaseModel):
     source: str = Field(min_length=1)
     aliases: tuple[str, ...] = ()
     like: str | None = None
-    meant_for: tuple[str, str] | None = Field(None, alias="for")
+    meant_for: tuple[str, str] | tuple[str, str, str] | None = Field(None, alias="for")
     model: dict[str, Any] = {}
     dataset: dict[str, Any] = {}
     settings: dict[str, Any] = {}
@@ -78,11 +80,15 @@ def _content(name: str, *likes: str) -> dict[str, Any]:
     return {**_content(like, name, *likes), "aliases": (), **content}
 
 
-def find_recipe(model: str, dataset: str, name: str | None = None) -> tuple[str, dict[str, Any]]:
+def find_recipe(
+    model: str, dataset: str, name: str | None = None, source: str | None = None
+) -> tuple[str, dict[str, Any]]:
     """The name and content of the recipe asked for, or of the best that there is; ("none", {}) without one.
 
     Args:
         model, dataset: registered names.
+        name: of the recipe asked for.
+        source: the data set of images that transfer learning starts from, a registered name.
 
     Returns:
         The content: `model` and `dataset`, arguments of each, and settings by name.
@@ -91,7 +97,8 @@ def find_recipe(model: str, dataset: str, name: str | None = None) -> tuple[str,
         UserError: no recipe has this name, or its file says something wrong.
     """
     if name is None:
-        name = next((w for w in (f"{model}_{dataset}", dataset) if w in recipe_names()), "none")
+        pairs = (f"{model}_{source}_{dataset}", f"{source}_{dataset}") if source else ()
+        name = next((w for w in (*pairs, f"{model}_{dataset}", dataset) if w in recipe_names()), "none")
     if name == "none":
         return "none", {}
     recipe = read_recipe(name := full_name(name))
@@ -107,10 +114,10 @@ def full_name(name: str) -> str:
 
 
 def meant_for(name: str) -> dict[str, str]:
-    """The `model` and `dataset` that a recipe's file or name says it is for; {} where it says none."""
+    """The `model`, `dataset` and `source` that a recipe's file or name says it is for; {} where it says none."""
     name = full_name(name)
     if pair := read_recipe(name).meant_for:
-        return {"model": pair[0], "dataset": pair[1]}
+        return dict(zip(("model", "dataset", "source"), pair, strict=False))
     if name in names("dataset"):
         return {"dataset": name}
     for dataset in names("dataset"):

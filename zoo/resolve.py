@@ -83,12 +83,18 @@ def resolve(given: Mapping[str, Any], origin: str = "command line") -> tuple[Set
         "dataset": dataset_as_recorded(base.dataset, args, typed),
     }
     model, dataset = (registry.entry(kind, spec).name for kind, spec in specs.items())
-    recipe, content = (base.recipe, {}) if recorded else find_recipe(model, dataset, base.recipe)
+    source = base.source and registry.entry("dataset", base.source).name
+    recipe, content = (base.recipe, {}) if recorded else find_recipe(model, dataset, base.recipe, source)
     filling = {kind: content.pop(kind, {}) for kind in ("model", "dataset")}
     settings = Settings(**{**checked(content, f"recipe {recipe}"), **meant, **chosen})
     if settings.amp == "fp16" and "amp" not in chosen and device_of(settings.device).type != "cuda":
         logger.warning("amp=fp16 of recipe %s is ignored on a CPU", recipe)
         settings = replace(settings, amp="none")
+    if settings.source:
+        source = str(registry.canonical("dataset", settings.source))
+        settings = replace(settings, source=source)
+        if "transfer" in registry.entry("model", specs["model"]).params and "transfer" not in specs["model"].args:
+            specs["model"] = specs["model"].replace(transfer=True)  # the heads of both domains are the model's own
     # what the recipe would fill stays written, so that the recorded spec means the same when it is typed again
     filled = {k: str(registry.canonical(k, fill(k, s, filling[k]), keep=filling[k])) for k, s in specs.items()}
     return replace(settings, **filled), recipe

@@ -26,7 +26,8 @@ import registry
 import zoo
 from registry import SpecError
 from st_utils.analysis import tables
-from st_utils.data import DataSet
+from st_utils.backbone.domains import add_source_head
+from st_utils.data import DataSet, SourceImages
 from st_utils.data.seeding import random_state_kept
 from st_utils.errors import UserError
 from st_utils.layer.fold_norms import fold_norms
@@ -144,25 +145,30 @@ def carry_out(given: Mapping[str, Any], origin: str) -> Result:
     device = distributed.device_of(settings.device)
     with distributed.process_group(device):
         data = launch.load_data(settings)
+        only_tested = settings.eval or settings.profile or settings.audit or settings.show
+        source = None if only_tested else launch.load_source(settings, data)
         if settings.dry_run is not None:
-            return _measure(settings, recipe, device, data)
-        return _train_or_test(settings, recipe, device, data)
+            return _measure(settings, recipe, device, data, source)
+        return _train_or_test(settings, recipe, device, data, source)
 
 
-def _train_or_test(settings: Settings, recipe: str, device: torch.device, data: DataSet) -> Result:
+def _train_or_test(
+    settings: Settings, recipe: str, device: torch.device, data: DataSet, source: SourceImages | None
+) -> Result:
     only_tested = settings.eval or settings.profile or settings.audit or settings.show
-    record, folder, state, summary = agreed_run(settings, data)
+    record, folder, state, summary = agreed_run(settings, data, source and source.data)
     path = folder and folder.path
     if summary and not only_tested:
         if folder:
             launch.show(folder, summary, "already finished")
         return Result(summary, _trained_model(settings, device, data, state), path)
     if only_tested:
-        trainer = _trainer(settings, device, data, record)
+        trainer = _trainer(settings, device, data, None, record)
         if settings.show:
             return _draw(trainer, data, state, path)
         return _test(trainer, state, path) if settings.eval else _analyse(trainer, state, path)
-    trainer = _trainer(settings, device, data, record)
+    trainer = _trainer(settings, device, data, source, record)
+    _refuse_a_second_head_alone(trainer)
     if state:
         trainer.load(state)
     if trainer.rank == 0:
@@ -218,9 +224,12 @@ def _draw(trainer: Trainer, data: DataSet, state: dict[str, Any], folder: Path |
     return Result({"pictures": [str(path) for path in paths]}, trainer.tested.eval(), folder, text)
 
 
-def _measure(settings: Settings, recipe: str, device: torch.device, data: DataSet) -> Result:
+def _measure(
+    settings: Settings, recipe: str, device: torch.device, data: DataSet, source: SourceImages | None
+) -> Result:
     """What the run would take; nothing is left behind."""
-    trainer = _trainer(settings, device, data, {})
+    trainer = _trainer(settings, device, data, source, {})
+    _refuse_a_second_head_alone(trainer)
     launch.describe(trainer, recipe, None)
     measured = dry_run(trainer, settings.dry_run, settings.power)
     for line in measured.lines():
@@ -228,10 +237,21 @@ def _measure(settings: Settings, recipe: str, device: torch.device, data: DataSe
     return Result(measured.figures())
 
 
-def _trainer(settings: Settings, device: torch.device, data: DataSet, record: dict[str, Any]) -> Trainer:
-    """A trainer with a freshly drawn model; `record` says what the run is made of."""
-    loaders = launch.make_loaders(data, settings, settings.img_size or data.img_size, device)
+def _trainer(
+    settings: Settings, device: torch.device, data: DataSet, source: SourceImages | None, record: dict[str, Any]
+) -> Trainer:
+    """A trainer with a freshly drawn model; `record` says what the run is made of. Only training needs the source."""
+    loaders = launch.make_loaders(data, source, settings, settings.img_size or data.img_size, device)
     return Trainer(_model(settings, device, data), *loaders, data.num_classes, settings, record)
+
+
+def _refuse_a_second_head_alone(trainer: Trainer) -> None:
+    """Raise UserError for a model with a head for images, which would never be trained."""
+    if trainer.transfer is None and getattr(trainer.model, "source_head", None) is not None:
+        raise UserError(
+            f"{trainer.settings.model} has a second head, for images: name their data set with --source, or leave out "
+            "transfer=true"
+        )
 
 
 def _model(settings: Settings, device: torch.device, data: DataSet) -> nn.Module:
@@ -239,6 +259,8 @@ def _model(settings: Settings, device: torch.device, data: DataSet) -> nn.Module
     side = settings.img_size or data.img_size
     seed_everything(settings.seed)
     model = zoo.create_model(settings.model, num_classes=data.num_classes, in_channels=data.in_channels, img_size=side)
+    if settings.source:
+        add_source_head(model, launch.model_step(settings.model))
     return launch.prepared(model, settings, device)
 
 

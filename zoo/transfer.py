@@ -63,7 +63,7 @@ class TransferVGG(SpikingConvNet, in_channels=2, img_size=48, step=10, node=NEUR
         self.width = width
         super().__init__(**arguments)
         last = self.layers[-2].node
-        if self.source_head is not None and not isinstance(last, IntegrateAndFire):
+        if hasattr(self, "source_head") and not isinstance(last, IntegrateAndFire):
             raise UserError(
                 f"{last.spec} has no membrane potential for domains to share: use if, lif, plif, klif or clif"
             )

@@ -40,7 +40,10 @@ def figures(rows: list[dict[str, Any]], published: list[dict[str, Any]]) -> dict
 
 def _is_whole(row: dict[str, Any]) -> bool:
     """Whether a row was trained and tested on all images of its data set."""
-    return not any(row["settings"].get(name) for name in ("train_images", "test_images"))
+    settings = row["settings"]
+    return (
+        not any(settings.get(name) for name in ("train_images", "test_images")) and settings.get("target_ratio", 1) == 1
+    )
 
 
 def _layout(figure: go.Figure, x: str, y: str) -> go.Figure:

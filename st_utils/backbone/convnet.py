@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from registry import create
 from st_utils.backbone.arguments import ConvNetArguments
 from st_utils.backbone.class_defaults import ClassDefaults
-from st_utils.errors import UserError
+from st_utils.backbone.domains import add_source_head, forward_domains
 
 
 class SpikingConvNet(ClassDefaults, nn.Module):
@@ -66,9 +66,8 @@ class SpikingConvNet(ClassDefaults, nn.Module):
         size = (img_size, img_size) if isinstance(img_size, int) else img_size
         self.layers, width = self.make_layers(in_channels, size, step, node)
         self.head = nn.Linear(width, num_classes)
-        self.source_head = nn.Linear(width, num_classes) if transfer else None
         if transfer:
-            self.coefficient = nn.ParameterList(nn.Parameter(torch.ones(1)) for _ in range(step))
+            add_source_head(self, step)
         if legacy_step_norm:
             norm_each_step(self, step)
 
@@ -90,24 +89,9 @@ class SpikingConvNet(ClassDefaults, nn.Module):
 
     def forward(self, x: Tensor, events: Tensor | None = None, per_step: bool = False):
         if events is not None:
-            return self.forward_domains(x, events)
+            return forward_domains(self, x, events)
         logits = self.head(self.features(x))
         return logits if per_step else logits.mean(0)
-
-    def forward_domains(self, images: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits `[2, T, B, num_classes]` and shared features `[2, T, B, ...]` of both domains, images first.
-
-        Raises:
-            UserError: the model was built without `transfer`, or the two batches differ in size.
-        """
-        if self.source_head is None:
-            raise UserError(f"{self.spec} takes one input: build it with transfer=true to give images and events")
-        if len(images) != len(events):
-            raise UserError(f"{len(images)} images and {len(events)} event samples: give as many of both")
-        of_images, shared_of_images = self.shared_features(images)
-        of_events, shared_of_events = self.shared_features(events)
-        logits = torch.stack([self.source_head(of_images), self.head(of_events)])
-        return logits, torch.stack([shared_of_images, shared_of_events])
 
 
 class StepNorm(nn.BatchNorm2d):

@@ -16,11 +16,12 @@ from st_utils.data.batches import BatchSource
 from st_utils.data.identity import Files, data_identity
 from st_utils.data.images.augment import Augment
 from st_utils.data.loader import EpochLoader, build_loaders
+from st_utils.data.pairs import DomainPair, SourceImages
 
 for _room in (images, events):
     import_all(_room.__name__, _room.__path__)
 
 __all__ = [
-    "ArrayImages", "Augment", "BatchSource", "DataSet", "EpochLoader", "Files", "FrameData", "Share",
-    "build_loaders", "data_identity", "first_per_class", "labels_of",
+    "ArrayImages", "Augment", "BatchSource", "DataSet", "DomainPair", "EpochLoader", "Files", "FrameData", "Share",
+    "SourceImages", "build_loaders", "data_identity", "first_per_class", "labels_of",
 ]  # fmt: skip

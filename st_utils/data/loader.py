@@ -25,6 +25,7 @@ from st_utils.data.base import DataSet, FrameData, first_per_class
 from st_utils.data.batches import Batch, BatchRequest, BatchSource, EpochSampler
 from st_utils.data.events.augment import FrameNormalise, FrameTransform
 from st_utils.data.images.augment import Augment, Normalise, eval_transform, random_erasing, train_transform
+from st_utils.data.pairs import PairedSource, SourceImages
 from st_utils.errors import ProcessError, UserError
 
 logger = logging.getLogger(__name__)
@@ -133,6 +134,7 @@ def build_loaders(
     pin_memory: bool = False,
     share: Share | None = None,
     event_augment: str | None = None,
+    source: SourceImages | None = None,
 ) -> tuple[EpochLoader, EpochLoader]:
     """Build the training loader and the test loader of a data set.
 
@@ -145,6 +147,8 @@ def build_loaders(
         augment: changes of training images; frames take `event_augment`, names of `AUGMENTATIONS` joined by +.
         train_images, test_images: keep this many images of the split, see `first_per_class`.
         share: this process's part of each batch; in testing its micro-batches are one.
+        source: pairs each training sample of a `FrameData` with an image of its class: training batches are
+            (`DomainPair`, labels).
 
     Raises:
         UserError: a value is out of range, or does not fit the data set.
@@ -159,6 +163,8 @@ def build_loaders(
         train_source, test_source = _frame_sources(data, train, test, side, augment, event_augment)
     else:
         train_source, test_source = _image_sources(data, train, test, side, augment, crop)
+    if source is not None:
+        train_source = PairedSource(train_source, data, source, side)
     common = {"batch_size": batch_size, "seed": seed, "workers": workers, "pin_memory": pin_memory}
     share = share or Share()
     train_loader = EpochLoader(train_source, shuffle=True, drop_last=True, share=share, **common)

@@ -12,11 +12,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from registry import PluginCodeError
 from st_utils.errors import ProcessError, UserError
@@ -149,6 +149,31 @@ def wrapped(model: nn.Module, device: torch.device) -> nn.Module:
     keep_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its old name
     ids = [device.index] if device.type == "cuda" else None
     return data_parallel(model, device_ids=ids, **{keep_buffers: False})
+
+
+class _Joined(torch.autograd.Function):
+    """Concatenate the processes' tensors along an axis; each gets the sum of all processes' gradients of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor, axis: int) -> Tensor:
+        ctx.axis, ctx.size = axis, mine.shape[axis]
+        parts = [torch.empty_like(mine) for _ in range(world_size())]
+        dist.all_gather(parts, mine.contiguous())
+        return torch.cat(parts, axis)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.narrow(ctx.axis, rank() * ctx.size, ctx.size), None
+
+
+def joined(mine: Tensor, axis: int) -> Tensor:
+    """Concatenate the tensors of all processes, of equal shapes, along an axis; gradients flow back to each.
+
+    A loss that each process computes of the whole gives, after `wrapped` has averaged the gradients, its gradient.
+    """
+    return _Joined.apply(mine, axis) if world_size() > 1 else mine
 
 
 @torch.no_grad()

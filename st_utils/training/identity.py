@@ -26,13 +26,15 @@ logger = logging.getLogger("zoo")
 
 FROM_DATA = ("num_classes", "in_channels", "img_size")  # a model's arguments that the data set decides
 PLACES = ("data_dir", "cache_dir", "download")  # a data set's arguments that say where it lies, not what it is
+FACTS = ("full_spec", "full_dataset", "data", "full_source", "source_data", "plugins")  # beside settings
 FULL = {"model": "full_spec", "dataset": "full_dataset"}
 
 
-def recorded_facts(settings: Settings, data: DataSet) -> dict[str, Any]:
+def recorded_facts(settings: Settings, data: DataSet, source: DataSet | None = None) -> dict[str, Any]:
     """What a run is made of, by name.
 
-    `spec`, `full_spec`, `dataset`, `full_dataset`, `data` (see `data_identity`), and `plugins`: the digests of plug-ins
+    `spec`, `full_spec`, `dataset`, `full_dataset`, `data` (see `data_identity`), of a run with --source the
+    `full_source` and `source_data` likewise, else None, and `plugins`: the digests of plug-ins
     by file or module, and of the code of parts that a script or a notebook registered, as `attention mine`.
     """
     side = settings.img_size or data.img_size
@@ -40,23 +42,26 @@ def recorded_facts(settings: Settings, data: DataSet) -> dict[str, Any]:
     given = {"num_classes": data.num_classes, "in_channels": data.in_channels, "img_size": side}
     model = parse(settings.model).replace(**{name: value for name, value in given.items() if name in params})
     full = registry.full("model", model)
-    dataset = full_dataset(settings)
+    dataset = full_dataset(settings, settings.dataset)
+    images = full_dataset(settings, settings.source) if settings.source else None
     return {
         "spec": settings.model,
         "full_spec": str(full),
         "dataset": settings.dataset,
         "full_dataset": str(dataset),
         "data": data_identity(data),
+        "full_source": str(images) if images else None,
+        "source_data": data_identity(source) if source else None,
         "plugins": {
-            **registry.plugin_digests(f"{full} {dataset}"),
-            **registry.part_digests(("model", full), ("dataset", dataset)),
+            **registry.plugin_digests(f"{full} {dataset} {images or ''}"),
+            **registry.part_digests(("model", full), *(("dataset", each) for each in (dataset, images) if each)),
         },
     }
 
 
-def full_dataset(settings: Settings) -> Spec:
-    """The data set's spec with every argument, except those that settings decide, such as the steps of event frames."""
-    full, written = registry.full("dataset", settings.dataset), parse(settings.dataset).args
+def full_dataset(settings: Settings, spec: str) -> Spec:
+    """A data set's spec with every argument, except those that settings decide, such as the steps of event frames."""
+    full, written = registry.full("dataset", spec), parse(spec).args
     sized = ("event_size",) if settings.event_size or settings.img_size else ()
     decided = {"step", *PLACES, *sized} - set(written)
     return _without(full, decided)
@@ -64,7 +69,7 @@ def full_dataset(settings: Settings) -> Spec:
 
 def identity(settings: Settings, record: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that determines a run's result, in plain values: settings by name, full specs, data and plug-ins."""
-    return {**settings.identity(), **{name: record[name] for name in (*FULL.values(), "data", "plugins")}}
+    return {**settings.identity(), **{name: record.get(name) for name in FACTS}}
 
 
 def as_made(kind: str, short: str, full: str, decided: Iterable[str] = ()) -> Spec:
@@ -127,7 +132,14 @@ def differences(args: Mapping[str, Any], wanted: Mapping[str, Any], settings: Se
     for name, value in further.items():
         if value is not None:
             changes[name] = f"{name}={value!r}, a setting that this version does not have"
-    return {**changes, **_data_difference(recorded, wanted, settings), **_plugin_difference(recorded, wanted)}
+    if "source" not in changes and recorded.get("full_source") != wanted.get("full_source"):
+        changes["source"] = f"source={recorded.get('full_source')!r}"
+    return {
+        **changes,
+        **_data_difference(recorded, wanted, settings),
+        **_source_difference(recorded, wanted),
+        **_plugin_difference(recorded, wanted),
+    }
 
 
 def unrecorded(args: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -178,11 +190,20 @@ def _data_difference(recorded: Mapping[str, Any], wanted: Mapping[str, Any], set
         if embedded or place is None or _resolved(place) == _resolved(settings.data_dir):
             return {}
         return {"data": f"data (not recorded by the version that made it; from --data-dir {place})"}
-    if old["digest"] == new["digest"]:
+    return {} if old["digest"] == new["digest"] else {"data": f"data ({_other_contents(old, new)})"}
+
+
+def _source_difference(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:
+    """{"source_data": how the images of transfer learning differ, in words}, or {}."""
+    old, new = recorded.get("source_data"), wanted.get("source_data")
+    if not old or not new or old["digest"] == new["digest"]:  # without one, the settings differ
         return {}
+    return {"source_data": f"data of the source ({_other_contents(old, new)})"}
+
+
+def _other_contents(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     counts = [f"{each['train']} + {each['test']} images of {each['classes']} classes" for each in (old, new)]
-    text = f"{counts[0]}, now {counts[1]}" if counts[0] != counts[1] else "the same counts, other contents"
-    return {"data": f"data ({text})"}
+    return f"{counts[0]}, now {counts[1]}" if counts[0] != counts[1] else "the same counts, other contents"
 
 
 def _plugin_difference(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import registry
-from st_utils.data import Augment, DataSet, EpochLoader, FrameData, Share, build_loaders
+from st_utils.data import Augment, DataSet, EpochLoader, FrameData, Share, SourceImages, build_loaders
 from st_utils.errors import UserError
 from st_utils.training import distributed, memory
 from st_utils.training.run_folder import RunFolder
@@ -33,6 +33,26 @@ def load_data(settings: Settings) -> DataSet:
     return data
 
 
+def load_source(settings: Settings, data: DataSet) -> SourceImages | None:
+    """The images of transfer learning, checked to fit the events; None without --source. Raises UserError."""
+    if settings.source is None:
+        return None
+    offer = {**_offer(settings), "data_dir": settings.source_dir or settings.data_dir}
+    with distributed.first_of_machine_first():
+        images = registry.create("dataset", settings.source, **offer)
+    source = SourceImages(images, settings.source_ratio, settings.hsv, settings.source_standardise)
+    source.check(data)
+    if images.class_names != data.class_names:
+        logger.warning(
+            "classes are paired by number: %s of %s with %s of %s, and so on",
+            images.class_names[0],
+            images.name,
+            data.class_names[0],
+            data.name,
+        )
+    return source
+
+
 def _offer(settings: Settings) -> dict[str, Any]:
     """What a data set is offered: where its files are, and, for event frames, how many and how large."""
     size = settings.event_size or settings.img_size
@@ -48,8 +68,10 @@ def model_step(spec: str) -> int:
     return registry.parse(spec).args.get("step", model.params["step"].default)
 
 
-def make_loaders(data: DataSet, settings: Settings, side: int, device: torch.device) -> tuple[EpochLoader, EpochLoader]:
-    """The loaders of training and test images, of this process's share."""
+def make_loaders(
+    data: DataSet, source: SourceImages | None, settings: Settings, side: int, device: torch.device
+) -> tuple[EpochLoader, EpochLoader]:
+    """The loaders of training and test images, of this process's share; with a source, of pairs for training."""
     world, accum = distributed.world_size(), settings.accum_steps
     if settings.batch_size % (world * accum):
         raise UserError(
@@ -76,12 +98,20 @@ def make_loaders(data: DataSet, settings: Settings, side: int, device: torch.dev
         augment,
         settings.seed,
         settings.crop_pct,
-        settings.train_images,
+        _train_images(settings, data),
         settings.test_images,
         pin_memory=device.type == "cuda",
         share=Share(distributed.rank(), world, accum),
         event_augment=settings.event_augment,
+        source=source,
     )
+
+
+def _train_images(settings: Settings, data: DataSet) -> int | None:
+    """How many images of the training split are used; None for all."""
+    if settings.target_ratio == 1:
+        return settings.train_images
+    return max(1, round(settings.target_ratio * (settings.train_images or len(data.train))))
 
 
 def prepared(model: nn.Module, settings: Settings, device: torch.device) -> nn.Module:
@@ -110,6 +140,8 @@ def describe(trainer: Trainer, recipe: str, folder: RunFolder | None) -> None:
     logger.info("model    %s", settings.model)
     logger.info("         %s parameters on %s", f"{parameters:,}", trainer.device)
     logger.info("data     %s: %s training and %s test images", settings.dataset, f"{train:,}", f"{test:,}")
+    if trainer.transfer:
+        logger.info("source   %s: %s", settings.source, trainer.transfer.words(trainer.train_loader))
     logger.info("recipe   %s: %s, lr %g as it is, not scaled by the batch", recipe, settings.opt, settings.lr)
     logger.info("batch    %d images in a step%s", settings.batch_size, share)
     if folder:

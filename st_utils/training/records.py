@@ -18,6 +18,7 @@ from tqdm import tqdm
 from st_utils.data import labels_of
 from st_utils.training import distributed, memory
 from st_utils.training.environment import environment
+from st_utils.training.transfer_step import TERMS
 
 if TYPE_CHECKING:
     from st_utils.training.trainer import Trainer
@@ -33,6 +34,7 @@ def epoch_row(trainer: Trainer, tested: dict[str, Any]) -> dict[str, Any]:
         "lr": trainer.optimizer.param_groups[0]["lr"],
         "train_loss": float(np.mean(trainer.losses)),
         "train_top1": _train_top1(trainer),
+        **_transfer_terms(trainer),
         **tested,
         "images_per_second": images / trainer.epoch_seconds,
         "peak_memory_mib": max(distributed.gathered(memory.peak_mib(trainer.device))),
@@ -45,6 +47,15 @@ def _train_top1(trainer: Trainer) -> float | None:
     if None in trainer.correct:
         return None
     return 100 * sum(trainer.correct) / (len(trainer.correct) * trainer.settings.batch_size)
+
+
+def _transfer_terms(trainer: Trainer) -> dict[str, float]:
+    """The mean terms of the epoch's transfer losses, and the probability of replacement in its last step."""
+    if not trainer.transfer:
+        return {}
+    means = np.mean(trainer.terms, axis=0).tolist()
+    named = {f"{name}_loss": mean for name, mean in zip(TERMS, means, strict=True)}
+    return {**named, "replaced": trainer.transfer.probability(trainer.epoch + 1, len(trainer.losses))}
 
 
 def line(row: dict[str, Any], epochs: int) -> str:

@@ -19,6 +19,7 @@ from st_utils.data import DataSet
 from st_utils.errors import UserError
 from st_utils.training import checkpoint, distributed
 from st_utils.training.identity import (
+    FACTS,
     FULL,
     as_made,
     differences,
@@ -61,8 +62,8 @@ def recorded_settings(args: dict[str, Any], origin: str, given: dict[str, Any]) 
         side = registry.parse(args["full_spec"]).args.get("img_size")
         found |= {"img_size": side} if isinstance(side, int) else {}
         return {} if "model" in given else found
-    beyond = set(args.get("identity", ())) - {f.name for f in fields(Settings)} - {"full_spec", "full_dataset", "data"}
-    for name in sorted(beyond - {"plugins"}):
+    beyond = set(args.get("identity", ())) - {f.name for f in fields(Settings)} - {*FACTS}
+    for name in sorted(beyond):
         logger.warning("%s records %s=%r, which this version ignores", origin, name, args["identity"][name])
     return found
 
@@ -206,13 +207,13 @@ def _tell(path: Path, args: dict[str, Any], wanted: dict[str, Any], settings: Se
         )
 
 
-def agreed_run(settings: Settings, data: DataSet) -> AgreedRun:
+def agreed_run(settings: Settings, data: DataSet, source: DataSet | None = None) -> AgreedRun:
     """Find the run in the first process; the others learn of it, and each loads the checkpoint."""
     found = Found()
 
     def find() -> tuple[dict[str, Any], Path | None, dict[str, Any] | None]:
         nonlocal found
-        record = recorded_facts(settings, data)
+        record = recorded_facts(settings, data, source)
         found = find_run(settings, record)
         return record, found.checkpoint, found.folder and found.folder.read_summary()
 

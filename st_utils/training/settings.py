@@ -82,6 +82,27 @@ class Settings:
     workers: NonNegativeInt = _setting(0, "data", "loader processes", result=False)
     crop_pct: Share | None = _setting(None, "data", "part of a test image's side that is kept")
 
+    source: str | None = _setting(
+        None, "transfer", "data set of images that the model learns from beside the events of --dataset, such as mnist"
+    )
+    source_dir: str | None = _setting(
+        None, "transfer", "folder of the source's files (default: --data-dir)", result=False
+    )
+    source_ratio: Share = _setting(1.0, "transfer", "share of the source's images that is used, classes in turn")
+    target_ratio: Share = _setting(1.0, "transfer", "share of the training split of --dataset that is used, likewise")
+    domain_weight: NonNegative = _setting(0.5, "transfer", "weight of the distance between the domains' features")
+    sliding: bool = _setting(
+        True, "transfer", "images are replaced by events with growing probability; else all at once, half-way"
+    )
+    sliding_power: Positive = _setting(3.0, "transfer", "that probability is (share of training done) to this power")
+    regularize: bool = _setting(
+        False, "transfer", "learned weights of the time steps, of the distance and the events' loss; needs --tet"
+    )
+    hsv: bool = _setting(True, "transfer", "of colour images: V = max(R, G, B); else the blue channel")
+    source_standardise: bool = _setting(
+        False, "transfer", "source images less their mean, divided by their std; else from 0 to 1"
+    )
+
     auto_augment: str | None = _setting(None, "augmentation", "timm policy, such as rand-m9-n1-mstd0.4-inc1")
     hflip: Probability = _setting(0.0, "augmentation", "probability of a left-right flip")
     color_jitter: NonNegative = _setting(0.0, "augmentation", "strength of colour changes")

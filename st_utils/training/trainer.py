@@ -25,8 +25,9 @@ from tqdm import tqdm
 
 from st_utils.analysis import tables
 from st_utils.analysis.profile import EnergyModel, profile
+from st_utils.backbone.domains import TwoDomains
 from st_utils.contracts import rehearse
-from st_utils.data import EpochLoader, Share
+from st_utils.data import DomainPair, EpochLoader, Share
 from st_utils.errors import ProcessError, UserError
 from st_utils.training import checkpoint, distributed, memory, records
 from st_utils.training.board import Board
@@ -41,6 +42,7 @@ from st_utils.training.run_folder import RunFolder
 from st_utils.training.settings import Settings
 from st_utils.training.signals import Stopped, StopRequests
 from st_utils.training.step import StepResult, seed_everything, take_step
+from st_utils.training.transfer_step import Transfer
 
 __all__ = ["Trainer", "compiled", "load_weights", "seed_everything"]
 PROFILED = 32  # images that operations and energy are counted on
@@ -71,8 +73,11 @@ class Trainer:
         self.settings, self.record = settings, record
         rehearse(model, lambda: test.evenly_spaced_inputs(2), num_classes, per_step=settings.tet)
         self.device = next(model.parameters()).device
-        trained = compiled(model) if settings.compile else model  # the test counts spikes by hooks
-        self.parallel = distributed.wrapped(trained, self.device)  # the model as training calls it
+        if settings.source and not settings.regularize:
+            model.coefficient.requires_grad_(False)  # the loss does without them
+        self.called = TwoDomains(model) if settings.source else model  # as training calls it
+        trained = compiled(self.called) if settings.compile else self.called  # the test counts spikes by hooks
+        self.parallel = distributed.wrapped(trained, self.device)  # with gradients of all processes
         self.rank = distributed.rank()  # the first process, 0, writes
         share = Share(self.rank, distributed.world_size(), settings.accum_steps)
         self.places = [torch.from_numpy(p).to(self.device) for p in share.positions(settings.batch_size)]
@@ -80,6 +85,7 @@ class Trainer:
         self.schedule = build_schedule(self.optimizer, settings)
         self.mixup = build_mixup(settings, num_classes, len(self.places[0]))
         self.loss = build_loss(settings)
+        self.transfer = Transfer(settings, len(train)) if settings.source else None
         self.ema: ModelEmaV2 | None = None  # see `start_average`
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.amp == "fp16")
         self.skipped = 0  # steps in a row, up to now, that the scaler skipped
@@ -88,6 +94,7 @@ class Trainer:
         self.epoch = 0  # epochs that are done
         self.losses: list[float] = []  # of the steps of the next one that are done
         self.correct: list[int | None] = []  # images that each of them classified right; None where not counted
+        self.terms: list[list[float]] = []  # of a transfer loss in each of them
         self.top1 = 0.0  # of the last epoch
         self.best = {"epoch": 0, "top1": -1.0}
         self.firing: dict[str, float] = {}  # by layer, in the last test
@@ -101,6 +108,7 @@ class Trainer:
             "epoch": self.epoch,
             "losses": self.losses,
             "correct": self.correct,
+            "terms": self.terms,
             "top1": self.top1,
             "best": self.best,
             "seconds": self.seconds,
@@ -127,6 +135,7 @@ class Trainer:
         self.skipped = state.get("skipped", 0)  # the first checkpoints of version 0.1.0 have neither this nor `correct`
         self.epoch, self.losses = state["epoch"], state["losses"]
         self.correct = state.get("correct", [None] * len(self.losses))
+        self.terms = state.get("terms", [])
         self.top1, self.best = state["top1"], state["best"]
         self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
 
@@ -183,6 +192,7 @@ class Trainer:
             done = self.step(inputs, labels, epoch, len(self.losses) + 1)
             self.losses.append(done.loss)
             self.correct.append(done.correct)
+            self.terms += [list(done.terms)] if done.terms else []
             self.epoch_seconds += time.perf_counter() - clock
             clock = time.perf_counter()
             bar.update(self.settings.batch_size)
@@ -192,7 +202,7 @@ class Trainer:
             distributed.average_buffers(module)
         refuse_to_keep(self)
         row = records.epoch_row(self, self.test())
-        self.epoch, self.top1, self.losses, self.correct = epoch, row["top1"], [], []
+        self.epoch, self.top1, self.losses, self.correct, self.terms = epoch, row["top1"], [], [], []
         self.seconds, self.epoch_seconds = self.seconds + self.epoch_seconds, 0.0
         if self.top1 > self.best["top1"]:
             self.best = {"epoch": epoch, "top1": self.top1}
@@ -243,8 +253,10 @@ class Trainer:
         for inputs, labels in loader:
             yield self.to_device(inputs), labels.to(self.device, non_blocking=True)
 
-    def to_device(self, inputs: Tensor) -> Tensor:
+    def to_device(self, inputs: Tensor | DomainPair) -> Tensor | DomainPair:
         """The inputs on the model's device, in the memory layout of the settings."""
+        if isinstance(inputs, DomainPair):
+            return inputs.map(self.to_device)
         inputs = inputs.to(self.device, non_blocking=True)
         if self.settings.channels_last and inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)

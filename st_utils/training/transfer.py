@@ -11,6 +11,7 @@ domain, events the target domain; at first the source's batches are images, at t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -62,6 +63,7 @@ class TransferLoss:
         tet_weight, tet_mean: as in L; in the authors' code the mean is the neurons' threshold.
         legacy_regularize: with `fixed_weight`, the target's MSE keeps u_t = 1 - sigmoid(coefficient_t), as in the
             authors' code.
+        smoothing: label smoothing of the cross-entropies.
 
     Raises:
         UserError: `regularize` without `tet`, `fixed_weight` without `regularize`, or no coefficient for some step.
@@ -76,6 +78,7 @@ class TransferLoss:
         tet_weight: float = 1e-3,
         tet_mean: float = 0.5,
         legacy_regularize: bool = False,
+        smoothing: float = 0.0,
     ):
         if regularize and not tet:
             raise UserError("the steps' weights need the loss of each step: tet=true, or regularize=false")
@@ -83,6 +86,7 @@ class TransferLoss:
             raise UserError(f"fixed_weight, from 0 to 1, needs regularize=true, not {fixed_weight} and {regularize}")
         self.tet, self.regularize, self.fixed_weight, self.domain_weight = tet, regularize, fixed_weight, domain_weight
         self.tet_weight, self.tet_mean, self.legacy_regularize = tet_weight, tet_mean, legacy_regularize
+        self.cross_entropy = partial(F.cross_entropy, label_smoothing=smoothing)
 
     def __call__(
         self, logits: Tensor, features: Tensor, labels: Tensor, coefficient: Sequence[Tensor] = ()
@@ -110,8 +114,8 @@ class TransferLoss:
     def classify(self, logits: Tensor, labels: Tensor, crossed: Tensor, squared: Tensor) -> Tensor:
         """L of one domain, logits `[T, B, classes]`; `crossed` and `squared` `[T]` are u_t of CE and of MSE."""
         if not self.tet:
-            return F.cross_entropy(logits.mean(0), labels)
-        entropy = torch.stack([F.cross_entropy(now, labels) for now in logits])
+            return self.cross_entropy(logits.mean(0), labels)
+        entropy = torch.stack([self.cross_entropy(now, labels) for now in logits])
         distance = (logits - self.tet_mean).square().mean((1, 2))
         return (1 - self.tet_weight) * (crossed * entropy).mean() + self.tet_weight * (squared * distance).mean()
 
