@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -41,7 +41,7 @@ class Recipe(BaseModel):
     source: str = Field(min_length=1)
     aliases: tuple[str, ...] = ()
     like: str | None = None
-    meant_for: tuple[str, str] | tuple[str, str, str] | None = Field(None, alias="for")
+    meant_for: Annotated[tuple[str, ...], Field(min_length=2, max_length=3)] | None = Field(None, alias="for")
     model: dict[str, Any] = {}
     dataset: dict[str, Any] = {}
     settings: dict[str, Any] = {}

@@ -246,11 +246,11 @@ def _trainer(
 
 
 def _refuse_a_second_head_alone(trainer: Trainer) -> None:
-    """Raise UserError for a model with a head for images, which would never be trained."""
-    if trainer.transfer is None and getattr(trainer.model, "source_head", None) is not None:
+    """Raise UserError for a model made for two domains, of which one would never be seen."""
+    if trainer.transfer is None and hasattr(trainer.model, "coefficient"):
         raise UserError(
-            f"{trainer.settings.model} has a second head, for images: name their data set with --source, or leave out "
-            "transfer=true"
+            f"{trainer.settings.model} learns from images and events: name a data set of images with --source, or "
+            "leave out transfer=true"
         )
 
 

@@ -1,4 +1,4 @@
-"""Transfer-for-DVS: networks that learn from static images what events mean, a VGG and a pre-activation ResNet.
+"""Transfer-for-DVS: networks that learn from static images what events mean, a VGG, a small network and a ResNet.
 
     import torch
     from zoo import create_model
@@ -21,12 +21,13 @@ from st_utils.backbone.arguments import ConvNetArguments, ResNetArguments
 from st_utils.backbone.convnet import SpikingConvNet
 from st_utils.backbone.resnet import SpikingResNet
 from st_utils.errors import UserError
-from st_utils.layer import ConvNorm, ConvNormNode, OverTime, init_kaiming_normal
-from st_utils.node.base import IntegrateAndFire
+from st_utils.layer import Conv2d, ConvNorm, ConvNormNode, OverTime, init_kaiming_normal
+from st_utils.node.base import IntegrateAndFire, build_node
 from zoo.authors.transfer import PUBLISHED_RESNET18, PUBLISHED_VGG
 
 SOURCE = "He et al. 2024, arXiv:2303.13077; Brain-Cog-Lab/Transfer-for-DVS"
 NEURON = "lif(threshold=0.5, surrogate=qgate(strict=true))"
+SCNN_NEURON = "lif(threshold=0.5, surrogate=rectangle(strict=true))"
 
 
 @register.model("transfer_vgg", source=SOURCE)
@@ -63,7 +64,7 @@ class TransferVGG(SpikingConvNet, in_channels=2, img_size=48, step=10, node=NEUR
         self.width = width
         super().__init__(**arguments)
         last = self.layers[-2].node
-        if hasattr(self, "source_head") and not isinstance(last, IntegrateAndFire):
+        if hasattr(self, "coefficient") and not isinstance(last, IntegrateAndFire):
             raise UserError(
                 f"{last.spec} has no membrane potential for domains to share: use if, lif, plif, klif or clif"
             )
@@ -84,6 +85,64 @@ class TransferVGG(SpikingConvNet, in_channels=2, img_size=48, step=10, node=NEUR
         *before, last, pool = self.layers
         currents = ConvNorm.forward(last, nn.Sequential(*before)(self.encoder(x)))
         return pool(last.node(currents)).flatten(2), last.node.potential(currents)
+
+
+@register.model("transfer_scnn", source=SOURCE)
+class TransferSCNN(SpikingConvNet, in_channels=2, img_size=28, step=12, node=SCNN_NEURON):
+    """Small convolutional network that learns drawings from images too; 696,573 parameters with 1,623 classes.
+
+    The whole network at its defaults, in the order in which it runs (T time steps, B samples):
+
+        encoder   st_utils/encoder/direct.py   [T, B, 2, 28, 28]   event frames, or the image T times
+        layers.0  st_utils/layer/over_time.py  [T, B, 15, 24, 24]  5 x 5 convolution
+        layers.1  st_utils/node/lif.py         [T, B, 15, 24, 24]  spikes
+        layers.2  st_utils/layer/over_time.py  [T, B, 15, 12, 12]  2 x 2 average pooling
+        layers.3  st_utils/layer/over_time.py  [T, B, 40, 8, 8]    5 x 5 convolution
+        layers.4  st_utils/node/lif.py         [T, B, 40, 8, 8]    spikes
+        layers.5  st_utils/layer/over_time.py  [T, B, 40, 4, 4]    2 x 2 average pooling
+        layers.6  st_utils/layer/over_time.py  [T, B, 300]         linear
+        layers.7  st_utils/node/lif.py         [T, B, 300]         spikes
+        head      torch.nn                     [T, B, 10]          linear
+        model     zoo/transfer.py              [B, 10]             the mean over T
+
+    It is Transfer-for-DVS's SCNN, for N-Omniglot. Neither convolutions nor linear layers have a norm, and the
+    convolutions no bias. With transfer=true one head classifies both domains, and they share the membrane potential of
+    the last neurons after their reset, `[T, B, 300]`.
+
+    Args:
+        channels: of the two convolutions, and the number of the last neurons.
+    """
+
+    shares_head = True
+
+    def __init__(self, *, channels: tuple[int, int, int] = (15, 40, 300), **arguments: Unpack[ConvNetArguments]):
+        if min(channels) < 1:
+            raise UserError(f"transfer_scnn: channels must be at least 1, not {list(channels)}")
+        self.channels = channels
+        super().__init__(**arguments)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+            elif isinstance(module, nn.Linear):
+                nn.init.uniform_(module.weight, -0.1, 0.1)
+
+    def make_layers(self, in_channels: int, size: tuple[int, int], step: int, node: str) -> tuple[nn.Sequential, int]:
+        layers: list[nn.Module] = []
+        *convolutions, hidden = self.channels
+        for before, after in zip((in_channels, *convolutions), convolutions, strict=False):
+            size = tuple((side - 4) // 2 for side in size)
+            layers += [OverTime(Conv2d(before, after, 5, bias=False)), build_node(node, step, after)]
+            layers.append(OverTime(nn.AvgPool2d(2)))
+        if min(size) < 1:
+            raise UserError("transfer_scnn needs images of 16 x 16 at least")
+        values = convolutions[-1] * size[0] * size[1]
+        layers += [OverTime(nn.Flatten(), nn.Linear(values, hidden)), build_node(node, step, hidden)]
+        return nn.Sequential(*layers), hidden
+
+    def shared_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        *before, node = self.layers
+        currents = nn.Sequential(*before)(self.encoder(x))
+        return node(currents), node.potential(currents)
 
 
 @register.model("transfer_resnet18", source=SOURCE)

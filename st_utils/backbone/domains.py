@@ -25,14 +25,17 @@ from st_utils.errors import UserError
 def add_source_head(model: nn.Module, step: int) -> None:
     """Give a model what transfer learning needs, unless it has it: `source_head`, and `coefficient`, one per step.
 
+    A model with `shares_head = True` classifies both domains by its `head`, and gets no second one.
+
     Raises UserError for a model without `features` and a linear `head`.
     """
-    if getattr(model, "source_head", None) is not None:
+    if hasattr(model, "coefficient"):
         return
     if not callable(getattr(model, "features", None)) or not isinstance(getattr(model, "head", None), nn.Linear):
         name = getattr(model, "spec", type(model).__name__)
         raise UserError(f"{name} can't learn from two domains: give it features(x), [T, B, D], and a linear head")
-    model.source_head = nn.Linear(model.head.in_features, model.head.out_features)
+    if not getattr(model, "shares_head", False):
+        model.source_head = nn.Linear(model.head.in_features, model.head.out_features)
     model.coefficient = nn.ParameterList(nn.Parameter(torch.ones(1)) for _ in range(step))
 
 
@@ -40,15 +43,15 @@ def forward_domains(model: nn.Module, images: Tensor, events: Tensor) -> tuple[T
     """Logits `[2, T, B, num_classes]` and shared features `[2, T, B, ...]` of both domains, images first.
 
     Raises:
-        UserError: the model has no second head, or the two batches differ in size.
+        UserError: the model was not made for two domains, or the two batches differ in size.
     """
-    if getattr(model, "source_head", None) is None:
+    if not hasattr(model, "coefficient"):
         raise UserError(f"{model.spec} takes one input: build it with transfer=true to give images and events")
     if len(images) != len(events):
         raise UserError(f"{len(images)} images and {len(events)} event samples: give as many of both")
     of_images, shared_of_images = _features(model, images)
     of_events, shared_of_events = _features(model, events)
-    logits = torch.stack([model.source_head(of_images), model.head(of_events)])
+    logits = torch.stack([getattr(model, "source_head", model.head)(of_images), model.head(of_events)])
     return logits, torch.stack([shared_of_images, shared_of_events])
 
 

@@ -85,7 +85,8 @@ def described(schema: Mapping[str, Any]) -> str:
         each = dict.fromkeys(map(described, schema["prefixItems"]))
         return f"a list of {len(schema['prefixItems'])} ({'each ' * (len(each) == 1)}{'; '.join(each)})"
     if schema.get("type") == "array":
-        return f"a list (each item {described(schema['items'])})" if schema["items"] else "a list"
+        count = f" of {schema['minItems']} to {schema['maxItems']}" if "maxItems" in schema else ""
+        return f"a list{count} (each item {described(schema['items'])})" if schema["items"] else "a list"
     return ", ".join(filter(None, (TYPES[schema["type"]], limits(schema))))
 
 

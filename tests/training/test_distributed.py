@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from st_utils.batch_share import micro_batch, rand_per_image
+from st_utils.data import DomainPair
 from st_utils.training import launch
 from st_utils.training.trainer import Trainer
 from tests.training.quick import QUICK, ROOT, folder_of, last_state, run
@@ -42,8 +43,12 @@ def spied_losses(monkeypatch, dtype: torch.dtype = torch.float32) -> list[float]
         losses.append(result[0])
         return result
 
+    def in_precision(self, inputs):
+        inputs = to_device(self, inputs)
+        return inputs if isinstance(inputs, DomainPair) else inputs.to(dtype)  # of a pair each was converted
+
     monkeypatch.setattr(Trainer, "step", spied)
-    monkeypatch.setattr(Trainer, "to_device", lambda self, images: to_device(self, images).to(dtype))
+    monkeypatch.setattr(Trainer, "to_device", in_precision)
     monkeypatch.setattr(launch, "prepared", lambda *arguments: prepared(*arguments).to(dtype))
     return losses
 

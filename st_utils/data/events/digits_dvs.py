@@ -8,6 +8,7 @@ All arithmetic is in integers, so that the events are the same on every machine.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -82,6 +83,17 @@ def saccade_events(images: np.ndarray) -> list[Events]:
     return [both[start:end] for start, end in pairwise(ends)]
 
 
+@lru_cache(maxsize=2)  # simulating takes a second or two
+def _frames(framing: Framing) -> tuple[np.ndarray, np.ndarray]:
+    """The frames of the training and the test digits, `[N, T, 2, H, W]`."""
+    still, found = digits(), []
+    for split in (still.train, still.test):
+        levels = np.rint(split.images * (16 / 255)).astype(np.int64)
+        frames = np.stack([framing(events) for events in saccade_events(levels)])
+        found.append(frames.astype(np.uint8) if frames.dtype.kind == "i" and frames.max() < 256 else frames)
+    return tuple(found)
+
+
 @register.dataset("digits_dvs", aliases=("dvs_digits", "digitsdvs"), source="this project; digits: UCI, 1998")
 def digits_dvs(
     step: int = 4,
@@ -92,12 +104,10 @@ def digits_dvs(
     """The digits before a simulated event camera, 32x32, three saccades of 100 ms, 1,438 + 359; embedded."""
     still = digits()
     framing = Framing(step, event_size, (SENSOR, SENSOR), integration, resize)
-    splits = []
-    for split in (still.train, still.test):
-        levels = np.rint(split.images * (16 / 255)).astype(np.int64)
-        frames = np.stack([framing(events) for events in saccade_events(levels)])
-        narrow = frames.astype(np.uint8) if frames.dtype.kind == "i" and frames.max() < 256 else frames
-        splits.append(ArrayFrames(narrow, split.targets, split.made_of))
+    splits = [
+        ArrayFrames(frames, split.targets, split.made_of)
+        for frames, split in zip(_frames(framing), (still.train, still.test), strict=True)
+    ]
     return FrameData(
         "digits_dvs",
         *splits,
