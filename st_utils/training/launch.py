@@ -124,9 +124,10 @@ def prepared(model: nn.Module, settings: Settings, device: torch.device) -> nn.M
 
 
 def run_name(settings: Settings) -> str:
-    """How the run's folder is called: model, attention, data set and seed."""
+    """How the run's folder is called: model, attention, data sets and seed."""
     model = registry.parse(settings.model)
-    parts = [str(getattr(model.args.get("attention"), "name", "")), registry.parse(settings.dataset).name]
+    sets = [registry.parse(spec).name for spec in (settings.source, settings.dataset) if spec]
+    parts = [str(getattr(model.args.get("attention"), "name", "")), *sets]
     return "-".join(p for p in (model.name, *parts, f"s{settings.seed}") if p)
 
 
