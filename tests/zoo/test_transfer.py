@@ -8,6 +8,8 @@ from torch import nn
 
 import zoo
 from st_utils.backbone.convnet import StepNorm
+from st_utils.braincog.imports import import_braincog
+from st_utils.braincog.nodes import neuron_class
 from st_utils.errors import UserError
 from tests import golden_numbers as golden
 from tests.zoo.test_golden import build, check_gradients
@@ -133,3 +135,26 @@ def test_mistakes():
         zoo.authors_spec(*source, {"node_type": "NoiseLIFNode"}, 4)
     with pytest.raises(UserError, match="runs step by step"):
         zoo.authors_spec(*source, {"layer_by_layer": True}, 4)
+
+
+def test_scnn_is_the_authors_network_with_braincogs_neurons():
+    """Their forward, written out step by step, images first; BrainCog's neurons, which spike in float32."""
+    surrogates = import_braincog("base.strategy.surrogate")
+    model = zoo.create_model("transfer_scnn(transfer=true)", num_classes=7, step=4)
+    assert sum(p.numel() for p in zoo.create_model("transfer_scnn", num_classes=1623).parameters()) == 696_573
+    first, second, hidden, head = *(model.layers[i][0] for i in (0, 3)), model.layers[6][1], model.head
+    torch.manual_seed(0)
+    domains = torch.rand(2, 3, 4, 2, 28, 28).mul(1.5)
+    logits, features = model(*domains)
+    for inputs, ours, potential in zip(domains, logits, features, strict=True):
+        neurons = [
+            neuron_class("LIFNode")(threshold=0.5, tau=2.0, act_fun=surrogates.BackEIGateGrad, step=4)
+            for _ in range(3)
+        ]
+        for t in range(4):
+            x = nn.functional.avg_pool2d(neurons[0](first(inputs[:, t])), 2)
+            x = nn.functional.avg_pool2d(neurons[1](second(x)), 2)
+            x = neurons[2](hidden(x.flatten(1)))
+            torch.testing.assert_close(potential[t], neurons[2].mem, rtol=0, atol=1e-5)
+            torch.testing.assert_close(ours[t], head(x), rtol=0, atol=1e-5)
+        assert 0 < x.mean() < 1
