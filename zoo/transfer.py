@@ -89,7 +89,7 @@ class TransferVGG(SpikingConvNet, in_channels=2, img_size=48, step=10, node=NEUR
 
 @register.model("transfer_scnn", source=SOURCE)
 class TransferSCNN(SpikingConvNet, in_channels=2, img_size=28, step=12, node=SCNN_NEURON):
-    """Small convolutional network that learns drawings from images too; 696,573 parameters with 1,623 classes.
+    """Small convolutional network that learns drawings from images too; 211,060 parameters.
 
     The whole network at its defaults, in the order in which it runs (T time steps, B samples):
 
@@ -100,8 +100,8 @@ class TransferSCNN(SpikingConvNet, in_channels=2, img_size=28, step=12, node=SCN
         layers.3  st_utils/layer/over_time.py  [T, B, 40, 8, 8]    5 x 5 convolution
         layers.4  st_utils/node/lif.py         [T, B, 40, 8, 8]    spikes
         layers.5  st_utils/layer/over_time.py  [T, B, 40, 4, 4]    2 x 2 average pooling
-        layers.6  st_utils/layer/over_time.py  [T, B, 300]         linear
-        layers.7  st_utils/node/lif.py         [T, B, 300]         spikes
+        layers.6  st_utils/layer/over_time.py  [T, B, 300, 1, 1]   linear
+        layers.7  st_utils/node/lif.py         [T, B, 300, 1, 1]   spikes
         head      torch.nn                     [T, B, 10]          linear
         model     zoo/transfer.py              [B, 10]             the mean over T
 
@@ -136,13 +136,14 @@ class TransferSCNN(SpikingConvNet, in_channels=2, img_size=28, step=12, node=SCN
         if min(size) < 1:
             raise UserError("transfer_scnn needs images of 16 x 16 at least")
         values = convolutions[-1] * size[0] * size[1]
-        layers += [OverTime(nn.Flatten(), nn.Linear(values, hidden)), build_node(node, step, hidden)]
+        to_map = nn.Unflatten(1, (hidden, 1, 1))  # the shape that every neuron takes
+        layers += [OverTime(nn.Flatten(), nn.Linear(values, hidden), to_map), build_node(node, step, hidden)]
         return nn.Sequential(*layers), hidden
 
     def shared_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         *before, node = self.layers
         currents = nn.Sequential(*before)(self.encoder(x))
-        return node(currents), node.potential(currents)
+        return node(currents).flatten(2), node.potential(currents).flatten(2)
 
 
 @register.model("transfer_resnet18", source=SOURCE)
