@@ -5,8 +5,8 @@
 MNIST (60,000 images) -> N-MNIST with 50, 100 and 500 training recordings, tested on the files' own test split; the same
 by cross-validation, each recording tested once; and the digits -> digits_dvs with 5 % and 20 % of the recordings. Both
 contestants are the same network, steps, batch, augmentation and seed; the one without transfer has no second head and
-no images. The last epoch counts: no test result chooses it. Each run is one of `zoo.run`, resumed where it was stopped,
-so that the benchmark can be stopped and started again.
+no images. The last epoch counts: no test result chooses it. Each run is one of main.py, resumed where it was stopped, so
+that the benchmark can be stopped and started again.
 
 N-MNIST's file 00007.bin is MNIST's 7th image before a camera. In cross-validation the source therefore leaves out the
 images of all recordings, so that no tested recording's own image is ever seen.
@@ -17,16 +17,21 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import multiprocessing
 import os
 import re
 import statistics
 import struct
+import subprocess
 import sys
 from collections import defaultdict
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from benchmarks.leaderboard.runner import MAIN
+from benchmarks.leaderboard.suite import option_words
+from st_utils.training.environment import environment
+from st_utils.training.run_folder import RunFolder
 
 STEPS, BATCH, SEEDS, FOLDS = 400, 50, 3, 11
 COMMON = {
@@ -115,14 +120,15 @@ def tasks(data: Path, output: Path) -> list[Task]:
 
 
 def run(task: Task, output: Path) -> dict[str, Any]:
-    """Train one network; its figures."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    import torch
-
-    import zoo
-
-    torch.set_num_threads(1)
-    summary = zoo.run(**task.settings, output=output / task.question.replace(" ", "-"), resume="auto").summary
+    """Train one network by the command line, on one thread; its figures."""
+    place = output / task.name.replace(" ", "-")
+    words = [*option_words(task.settings), "--output", str(place), "--resume", "auto"]
+    told = subprocess.run(
+        [sys.executable, str(MAIN), *words], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    if told.returncode:
+        raise SystemExit(f"{task.name}: {told.stderr.splitlines()[-1:]}")
+    summary = RunFolder.all(place)[0].read_summary()
     names = ("top1", "test_images", "train_seconds", "train_top1")
     figures = {name: summary[name] for name in names}
     right = round(summary["top1"] * summary["test_images"] / 100)
@@ -171,13 +177,11 @@ def main() -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     chosen = [task for task in tasks(args.data_dir, args.output) if re.search(args.only, task.name)]
     rows = []
-    with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
+    with ThreadPoolExecutor(args.jobs) as pool:
         waiting = [(task, pool.submit(run, task, args.output)) for task in chosen]
         for task, future in waiting:
             rows.append(future.result())
             print(f"{task.name}: {rows[-1]['top1']:.2f} %", file=sys.stderr, flush=True)
-    from st_utils.training.environment import environment
-
     result = {**environment("cpu"), "steps": STEPS, "batch_size": BATCH, "rows": rows}
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n")
