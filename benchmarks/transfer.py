@@ -5,8 +5,8 @@
 MNIST (60,000 images) -> N-MNIST with 50, 100 and 500 training recordings, tested on the files' own test split; the same
 by cross-validation, each recording tested once; and the digits -> digits_dvs with 5 % and 20 % of the recordings. Both
 contestants are the same network, steps, batch, augmentation and seed; the one without transfer has no second head and
-no images. The last epoch counts: no test result chooses it. Each run is one of main.py, resumed where it was stopped, so
-that the benchmark can be stopped and started again.
+no images. The last epoch counts: no test result chooses it. Each run is one of main.py, resumed where it was stopped:
+the benchmark can be stopped and started again.
 
 N-MNIST's file 00007.bin is MNIST's 7th image before a camera. In cross-validation the source therefore leaves out the
 images of all recordings, so that no tested recording's own image is ever seen.
