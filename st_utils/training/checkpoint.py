@@ -9,6 +9,7 @@
     last.state.safetensors  the rest: optimiser, schedule, scaler; beside a moving average also the raw weights
     last.prev.safetensors, last.prev.state.safetensors  the pair before
     best.safetensors        weights alone: a run goes on from `last` only
+    epoch-0010.safetensors  weights alone, of epochs that are kept; epoch-0000 has them as drawn
 
 Why not torch.save: only torch reads its files, and torch.load does not notice a flipped bit.
 
@@ -56,6 +57,20 @@ def save_weights(path: str | Path, state: State) -> None:
     Raises UserError when the disk refuses.
     """
     write_atomic(path, _weights_file(state).chunks())
+
+
+def keep_weights(folder: str | Path, state: State, every: int | None) -> None:
+    """Write the tested weights of a state to `epoch-<number>` at the end of every `every`-th epoch; None: of none."""
+    if every and state["epoch"] % every == 0 and not state["losses"]:
+        drawn = state["epoch"] == 0  # and never tested
+        known = {name: value for name, value in state.items() if not (drawn and name == "top1")}
+        save_weights(Path(folder) / f"epoch-{state['epoch']:04d}.safetensors", known)
+
+
+def kept_paths(folder: str | Path) -> list[Path]:
+    """The files that `keep_weights` wrote, by epoch."""
+    numbered = {path: path.stem.removeprefix("epoch-") for path in Path(folder).glob("epoch-*.safetensors")}
+    return sorted((path for path, number in numbered.items() if number.isdigit()), key=lambda path: int(numbered[path]))
 
 
 def save_rotating(folder: str | Path, name: str, state: State) -> None:

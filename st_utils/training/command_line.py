@@ -9,6 +9,7 @@ parser.parse(["--epoch", "3"])      # UserError: unknown argument --epoch; did y
 from __future__ import annotations
 
 import argparse
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -29,7 +30,7 @@ class OneLineParser(argparse.ArgumentParser):
         raise UserError(message)
 
     def parse(self, argv: Iterable[str]) -> dict[str, Any]:
-        found, unknown = self.parse_known_args(list(argv))
+        found, unknown = self.parse_known_args(_joined(argv))
         if unknown:
             options = [option for action in self._actions for option in action.option_strings]
             raise UserError(f"unknown argument {unknown[0]}{nearest(unknown[0].split('=')[0], options)}; see --help")
@@ -60,6 +61,17 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
             read = str if members[0]["type"] == "string" else _from_yaml
             common |= {"type": read, "metavar": _metavar(members[0])}
         groups[group].add_argument(option, **common)
+
+
+def _joined(argv: Iterable[str]) -> list[str]:
+    """`--x -1:1:51` as `--x=-1:1:51`: argparse takes what begins with - for another option."""
+    joined: list[str] = []
+    for word in argv:
+        if joined and re.match(r"-[\d.]", word) and re.fullmatch(r"--[a-z][^=]*", joined[-1]):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _from_yaml(text: str) -> Any:

@@ -45,6 +45,7 @@ def evaluate(
     *,
     autocast: Callable[[], AbstractContextManager] = contextlib.nullcontext,
     after_batch: Callable[[], None] = lambda: None,
+    alone: bool = False,
 ) -> Scores:
     """Test a model, which is left in evaluation mode.
 
@@ -53,6 +54,7 @@ def evaluate(
             batches, of which the last may be empty.
         autocast: makes the context that the model runs in.
         after_batch: called after each batch; may raise to end the test.
+        alone: the batches are the whole test set; the scores are this process's own, no other is waited for.
     """
     model.eval()
     rates, totals = FiringRates(model), np.zeros(4)
@@ -65,7 +67,8 @@ def evaluate(
                 ranked = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
                 totals += loss, ranked[:, 0].sum().item(), ranked.sum().item(), len(labels)
             after_batch()
-    if distributed.world_size() > 1:
+    if distributed.world_size() > 1 and not alone:
         rates.add_other_processes(distributed.sums)
-    loss, top1, top5, count = distributed.sums(totals)
+        totals = distributed.sums(totals)
+    loss, top1, top5, count = map(float, totals)
     return Scores(loss / count, 100 * top1 / count, 100 * top5 / count, rates.by_layer(), rates.mean())

@@ -13,15 +13,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
 from st_utils.errors import UserError
+from st_utils.layer.norms import is_norm
 from st_utils.training.finite import OTHER_CHECKPOINT, listed, not_finite
 
 BIAS = re.compile(r"(.*_)?bias(_.*)?")  # bias, in_proj_bias, relative_position_bias_table
-NORM = re.compile(r"norm(\dd\w*)?$", re.IGNORECASE)  # BatchNorm2d, RMSNorm, a plug-in's ChannelNorm
-TORCH_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 logger = logging.getLogger(__name__)
 
 
@@ -51,7 +49,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 def _excepted(model: nn.Module) -> Iterator[nn.Parameter]:
     """The parameters that never decay; one may come several times."""
     for module in model.modules():
-        norm = _is_norm(module)
+        norm = is_norm(module)
         for name, parameter in module.named_parameters(recurse=False):
             if norm or parameter.ndim < 2 or BIAS.fullmatch(name):
                 yield parameter
@@ -60,15 +58,6 @@ def _excepted(model: nn.Module) -> Iterator[nn.Parameter]:
             for name, parameter in module.named_parameters(remove_duplicate=False):
                 if any(name == one or name.startswith(f"{one}.") for one in names):
                     yield parameter
-
-
-def _is_norm(module: nn.Module) -> bool:
-    """Whether a module is one of torch's norms, or has a norm's name and no modules inside."""
-    if isinstance(module, TORCH_NORMS):
-        return True
-    if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) or list(module.children()):
-        return False
-    return any(NORM.search(kind.__name__) for kind in type(module).__mro__)
 
 
 def named_state(saved: dict[str, Any], names: Sequence[str] | None = None) -> dict[str, Tensor]:

@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
+from st_utils.analysis.landscape import Fixed
+from st_utils.analysis.surface import Axis
 from st_utils.training.validation import read_yaml, schema_of, validated
 
 __all__ = ["Settings", "checked", "read_yaml", "schema_of"]
@@ -40,6 +42,11 @@ def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+def _axis(text: str) -> str:
+    Axis.parse(text)
+    return text
+
+
 WRITTEN = BeforeValidator(_written)
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[float, WRITTEN]
@@ -52,6 +59,7 @@ Share = Annotated[float, Field(gt=0, le=1), WRITTEN]
 Areas = Annotated[tuple[Share, Share], BeforeValidator(_listed), AfterValidator(_ordered)]
 Ratios = Annotated[tuple[Positive, PositiveOrInf], BeforeValidator(_listed), AfterValidator(_ordered)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Grid = Annotated[str, AfterValidator(_axis), Field(examples=["-1:1:51", "0:0.5:11"])]
 
 
 def _setting(default: Any, group: str, text: str, result: bool = True) -> Any:
@@ -170,6 +178,9 @@ class Settings:
     device: str = _setting("auto", "run", "auto, cpu, cuda or a GPU's number", result=False)
     output: str = _setting("runs", "run", "folder that gets one folder per run", result=False)
     resume: str | None = _setting(None, "run", "auto, a run's folder, or a checkpoint", result=False)
+    keep_checkpoints: Count | None = _setting(
+        None, "run", "keep the weights of every N-th epoch, the first as drawn: epoch-0000, ...", result=False
+    )
     eval: bool = _setting(False, "run", "only test what --resume names", result=False)
     fold: bool = _setting(False, "run", "with --eval: norms folded into the convolutions", result=False)
     profile: bool = _setting(
@@ -183,6 +194,25 @@ class Settings:
     )
     images: Names = _setting((), "pictures", "files to look at, in place of test images", result=False)
     theme: Literal["light", "dark"] = _setting("light", "pictures", "colours of pictures", result=False)
+    x: Grid | None = _setting(
+        None,
+        "pictures",
+        "landscape: LOW:HIGH:COUNT along the first direction, quoted in YAML (default -1:1:51, or around a trajectory)",
+        result=False,
+    )
+    y: Grid | None = _setting(
+        None, "pictures", "landscape: the same along a second direction (default: a curve along one)", result=False
+    )
+    landscape_plane: Literal["random", "trajectory"] = _setting(
+        "random",
+        "pictures",
+        "landscape: random directions, or those in which the kept checkpoints vary most",
+        result=False,
+    )
+    landscape_fixed: Fixed = _setting(
+        "norms+biases", "pictures", "landscape: what keeps its trained values; biases: all with one axis", result=False
+    )
+    landscape_seed: NonNegativeInt = _setting(0, "pictures", "landscape: of the random directions", result=False)
     audit: bool = _setting(False, "analysis", "only print what enters each layer: spikes or not", result=False)
     mac_pj: NonNegative = _setting(4.6, "analysis", "energy of a multiply-accumulate, pJ", result=False)
     ac_pj: NonNegative = _setting(0.9, "analysis", "energy of an accumulation, pJ", result=False)

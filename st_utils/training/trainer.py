@@ -157,6 +157,7 @@ class Trainer:
         if folder:
             folder.truncate_metrics(self.epoch)
             checkpoint.renew(folder.path)
+            checkpoint.keep_weights(folder.path, self.state(), self.settings.keep_checkpoints)
         with self.requests, records.progress_bar(self) as bar, Board(folder, self.epoch) as board:
             while self.epoch < self.settings.epochs:
                 try:
@@ -275,6 +276,7 @@ class Trainer:
             state = self.state()
             if self.best["epoch"] == self.epoch and not self.losses:
                 checkpoint.save_weights(folder.best, state)
+            checkpoint.keep_weights(folder.path, state, self.settings.keep_checkpoints)
             checkpoint.save_rotating(folder.path, "last", state)
         distributed.wait_for_all()
 

@@ -144,6 +144,12 @@ def test_a_mistake_on_the_command_line(words, told):
     assert line(given_words, words) == told
 
 
+def test_a_value_may_begin_with_a_minus():
+    """Also what argparse takes for an option: no plain negative number."""
+    assert given_words("--x -1:1:5 --tet-means -1e-3 --lr 0.5") == {"x": "-1:1:5", "tet_means": -1e-3, "lr": 0.5}
+    assert line(given_words, "--tet -1") == "argument --tet/--no-tet: ignored explicit argument '-1'"
+
+
 @pytest.mark.parametrize(("text", "told"), IN_A_CONFIG.items(), ids=str)
 def test_a_mistake_in_a_config_file(text, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -267,6 +273,8 @@ def values_of(schema):
         return st.one_of(map(values_of, schema["anyOf"]))
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
+    if "examples" in schema:  # of a text that has a form
+        return st.sampled_from(schema["examples"])
     if "prefixItems" in schema:
         return st.tuples(*map(values_of, schema["prefixItems"])).map(sorted)
     bounds = {"min_value": schema.get("minimum"), "max_value": schema.get("maximum")}
