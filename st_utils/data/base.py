@@ -24,7 +24,8 @@ class DataSet:
     Attributes:
         train, test: map-style splits. `split[i]` is (PIL image, class number from 0 to num_classes - 1); the image has
             mode "L" for one channel, "RGB" for three. `split.targets` holds the labels. `split.made_of`, which a
-            split may have, lists the arrays and `Files` that its samples come from, see `data_identity`.
+            split may have, lists the arrays and `Files` that its samples come from, see `data_identity`;
+            `split.objects` names the object that each sample shows, such as "accordion/12", see `check_pair`.
         img_size: the side in pixels to train at, unless the user asks for another.
         mean, std: of each channel of the training images, on the scale 0 to 1.
         crop_pct: share of the side that a test image keeps: 224 / 256 for ImageNet, 1 for small images.

@@ -63,11 +63,17 @@ def check_labels(labels: np.ndarray, num_classes: int, path: Path) -> None:
         raise UserError(f"{path} has the label {wrong}, but there are {num_classes} classes: replace it")
 
 
+def others(names: Sequence[object]) -> str:
+    """What follows the first of several names in a sentence, such as " and 3 others"; empty for one name."""
+    return {1: "", 2: " and 1 other"}.get(len(names), f" and {len(names) - 1} others")
+
+
 def read_or_download(read: Callable[[], Data], source: Download, data_dir: str, folder: str, download: bool) -> Data:
     """Return `read()`; with `download`, let `source` download files that are missing or damaged first.
 
     The files arrive in a hidden folder and move to `data_dir/folder` when all are complete and checked: an
-    interrupted download leaves nothing that looks like data. Raises UserError when reading or downloading fails.
+    interrupted download leaves nothing that looks like data. They replace those of a folder that was unpacked in part;
+    other files in it stay. Raises UserError when reading or downloading fails.
     """
     try:
         return read()
@@ -81,8 +87,17 @@ def read_or_download(read: Callable[[], Data], source: Download, data_dir: str, 
             source(new, download=True)
             (root / folder).mkdir(parents=True, exist_ok=True)
             for file in sorted(Path(new, folder).iterdir()):
-                os.replace(file, root / folder / file.name)
+                _move(file, root / folder / file.name)
     except (RuntimeError, OSError, EOFError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"downloading {source.__name__} into {root} failed: {reason}") from None
     return read()
+
+
+def _move(new: Path, place: Path) -> None:
+    """Move a file or a folder to its place; where a folder is there already, move what the new one holds into it."""
+    if new.is_dir() and place.is_dir():
+        for inner in sorted(new.iterdir()):
+            _move(inner, place / inner.name)
+    else:
+        os.replace(new, place)

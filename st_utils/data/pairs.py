@@ -12,17 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from st_utils.data.base import DataSet, FrameData, first_per_class, labels_of
 from st_utils.data.batches import BatchRequest, BatchSource
+from st_utils.data.checked_files import others
 from st_utils.errors import UserError
 
 PAIR = 3  # what comes after (seed, epoch) in the entropy of the draw of a partner, see batches.py
@@ -65,13 +66,47 @@ class SourceImages:
             raise UserError(f"source {self.data.name} has frames: give a data set of images, such as mnist or cifar10")
         if not isinstance(target, FrameData) or isinstance(target.img_size, tuple):
             raise UserError(f"source {self.data.name}: {target.name} is no event data set: give one by --dataset")
-        if self.data.num_classes != target.num_classes:
-            raise UserError(
-                f"source {self.data.name} has {self.data.num_classes} classes and {target.name} {target.num_classes}: "
-                "give two data sets of the same classes"
-            )
-        if self.data.class_names != target.class_names and set(self.data.class_names) == set(target.class_names):
-            raise UserError(f"source {self.data.name} and {target.name} have their classes in another order")
+        check_pair(self.data, target)
+
+
+def check_pair(source: DataSet, target: DataSet) -> None:
+    """Raise UserError unless images and events have the same classes and no object is trained on and tested on.
+
+    Names of classes may differ where a data set has only numbers for them, but not in data sets that name the objects
+    that their samples show, see `objects_of`.
+    """
+    lacking = _lacking(source, target)
+    if source.num_classes != target.num_classes:
+        raise UserError(
+            f"source {source.name} has {source.num_classes} classes and {target.name} {target.num_classes}: "
+            f"give two data sets of the same classes{lacking}"
+        )
+    if source.class_names != target.class_names and not lacking:
+        raise UserError(f"source {source.name} and {target.name} have their classes in another order")
+    tested = objects_of(target.test)
+    if lacking and tested and objects_of(source.train):
+        raise UserError(f"source {source.name} and {target.name} have different classes{lacking}: make them the same")
+    if shared := sorted(set(objects_of(source.train)) & set(tested)):
+        raise UserError(
+            f"source {source.name} trains on {shared[0]}{others(shared)}, which {target.name} tests on: "
+            f"give both data sets the same split"
+        )
+
+
+def objects_of(split: Any) -> list[str]:
+    """The names of the objects that a split's samples show, or of those that a `Subset` keeps; [] where it has none."""
+    if isinstance(split, Subset):
+        names = objects_of(split.dataset)
+        return [names[index] for index in split.indices] if names else []
+    return list(getattr(split, "objects", ()))
+
+
+def _lacking(source: DataSet, target: DataSet) -> str:
+    """Which classes one of the two lacks, in brackets; empty where both have the same names."""
+    for here, there in ((source, target), (target, source)):
+        if missing := sorted(set(there.class_names) - set(here.class_names)):
+            return f" ({here.name} lacks {missing[0]!r}{others(missing)})"
+    return ""
 
 
 class PairedSource(Dataset):

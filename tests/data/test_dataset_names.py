@@ -20,7 +20,9 @@ def test_every_data_set_says_what_it_is(name):
         ("cifar10dvs", "dvsc10"), ("CIFAR10DVS", "dvsc10"), ("dvs128gesture", "dvsg"), ("DVS128Gesture", "dvsg"),
         ("n_mnist", "nmnist"), ("NMNIST", "nmnist"), ("NCALTECH101", "ncaltech101"), ("NCARS", "ncars"), ("SHD", "shd"),
         ("ESImageNet", "esimagenet"), ("sequential_mnist", "smnist"), ("pmnist", "psmnist"),
-        ("fmnist", "fashion"), ("FashionMNIST", "fashion"), ("imagenet", "imnet"), ("image_folder", "folder"),
+        ("CALTECH101", "caltech101"), ("omni", "omniglot"), ("nomni", "nomniglot"), ("CEPDVS", "cepdvs"),
+        ("RGBCEPDVS", "rgbcepdvs"), ("fmnist", "fashion"), ("FashionMNIST", "fashion"), ("imagenet", "imnet"),
+        ("image_folder", "folder"),
     ],
 )  # fmt: skip
 def test_usual_spellings(alias, name):

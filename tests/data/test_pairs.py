@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import colorsys
+from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +12,20 @@ import torch
 from PIL import Image
 
 from registry import create
-from st_utils.data import ArrayImages, DataSet, DomainPair, SourceImages, build_loaders, labels_of
-from st_utils.data.pairs import OneChannel
+from st_utils.data import (
+    ArrayImages,
+    DataSet,
+    DomainPair,
+    SourceImages,
+    build_loaders,
+    check_pair,
+    first_per_class,
+    labels_of,
+)
+from st_utils.data.pairs import OneChannel, objects_of
 from st_utils.errors import UserError
+
+from .conftest import noise
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +131,56 @@ def test_what_cannot_be_paired(events, digits):
     lacking = DataSet("lacking", few, few, 10, 1, 8, (0.5,), (0.5,), events.class_names)
     with pytest.raises(UserError, match="source lacking has no image of class 3"):
         pairs(events, lacking)
+
+
+# -- data sets that name the objects that their samples show ------------------------------------------------
+
+
+def shown(name: str, train: range, test: range, classes: str = "abc") -> DataSet:
+    """A data set of images, of classes in turn, that shows the objects 0, 1, ... of these two ranges."""
+    splits = []
+    for numbers in (train, test):
+        split = noise(len(numbers), (12, 12), classes=len(classes))
+        split.objects = [f"object {number}" for number in numbers]
+        splits.append(split)
+    return DataSet(name, *splits, len(classes), 1, 12, (0.4,), (0.25,), tuple(classes))
+
+
+GOOD = shown("s", range(9), range(9, 12)), shown("t", range(9), range(9, 12))
+MISTAKES = {
+    "order": (shown("s", range(9), range(9, 12), "acb"), GOOD[1], "s and t have their classes in another order"),
+    "source lacks": (shown("s", range(9), range(9, 12), "ab"), GOOD[1], r"2 classes and t 3: .* \(s lacks 'c'\)"),
+    "target lacks": (GOOD[0], shown("t", range(9), range(9, 12), "a"), r"\(t lacks 'b' and 1 other\)"),
+    "other class": (shown("s", range(9), range(9, 12), "abd"), GOOD[1], r"different classes \(s lacks 'c'\): make"),
+    "shared": (shown("s", range(3, 12), range(3)), GOOD[1], "s trains on object 10 and 2 others, which t tests on"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_pairs_of_other_objects_are_refused(mistake):
+    check_pair(*GOOD)
+    source, target, message = MISTAKES[mistake]
+    with pytest.raises(UserError, match=message) as caught:
+        check_pair(source, target)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_kept_part_of_a_split_counts():
+    source, target = shown("s", range(12), range(12, 15)), GOOD[1]
+    with pytest.raises(UserError, match="trains on object 10"):
+        check_pair(source, target)
+    part = replace(source, train=first_per_class(source.train, 6, "train_images"))
+    assert objects_of(part.train) == [f"object {number}" for number in range(6)]
+    check_pair(part, target)
+
+
+def test_names_may_differ_where_samples_name_no_objects(digits, events):
+    """imnet has ImageNet's words, esimagenet the same classes as numbers."""
+    check_pair(replace(digits, class_names=tuple("abcdefghij")), events)
+
+
+def test_a_source_that_trains_on_test_objects_is_refused_by_the_loaders(digits, events):
+    tested, trained = copy(events.test), copy(digits.train)
+    tested.objects, trained.objects = ["same"] * len(tested), ["same"] * len(trained)
+    with pytest.raises(UserError, match="source digits trains on same, which digits_dvs tests on"):
+        pairs(replace(events, test=tested), replace(digits, train=trained))

@@ -24,6 +24,8 @@ def test_recipe(recipe):
     for kind, part in meant_for(recipe).items():
         spec = parse(getattr(settings, kind))
         assert spec.name == part
+        if kind == "source":
+            continue  # a recipe has no arguments for it
         unused = getattr(read_recipe(recipe), kind).keys() - spec.args.keys()
         assert not unused or meant_for(recipe).keys() == {"dataset"}, f"{kind} {part} has no {unused}"
     with torch.device("meta"):
@@ -63,6 +65,34 @@ def test_published_sizes_from_recipes(recipe):
     with torch.device("meta"):
         built = zoo.create_model(settings.model, **size)
     assert sum(p.numel() for p in built.parameters()) == PUBLISHED_SIZES[recipe]
+
+
+def test_the_command_lines_of_transfer():
+    """Transfer-for-DVS's README and scripts; their learning rate is scaled by batch / 1024."""
+    readme, _ = resolve({"recipe": "Transfer-for-DVS/README", "device": "cpu"})
+    assert readme.model == "transfer_vgg(legacy_step_norm=true, step=10, transfer=true)"
+    assert (readme.source, readme.dataset) == (
+        "caltech101",
+        'ncaltech101(integration="time", resize="corners", split="braincog")',
+    )
+    assert readme.lr == pytest.approx(5e-3 * 120 / 1024)
+    assert (readme.tet, readme.tet_means, readme.regularize, readme.sliding, readme.hsv) == (
+        True,
+        0.5,
+        True,
+        True,
+        True,
+    )
+    tenth, name = resolve({"recipe": "Transfer-for-DVS/run_aba.sh:10", "device": "cpu"})
+    assert name == "transfer_resnet18_rgbcepdvs_cepdvs_no_sliding"
+    assert (tenth.sliding, tenth.domain_weight, tenth.regularize, tenth.epochs) == (False, 0.0, True, 200)
+    omni, _ = resolve({"recipe": "Transfer-for-DVS/run_omni.sh", "device": "cpu"})
+    assert (omni.model, omni.source) == ("transfer_scnn(step=12, transfer=true)", "omniglot")
+    assert (omni.lr, omni.sched, omni.tet, omni.regularize) == (pytest.approx(1.2 * 16 / 1024), "step", False, False)
+    assert {f"Transfer-for-DVS/run_aba.sh:{line}" for line in range(1, 11)} <= recipe_aliases().keys()
+    found, _ = find_recipe("transfer_vgg", "nmnist", source="mnist")
+    assert found == "transfer_vgg_mnist_nmnist"
+    assert find_recipe("spikformer", "nmnist", source="mnist")[0] == "nmnist"
 
 
 def test_authors_names_of_recipes():

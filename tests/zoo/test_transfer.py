@@ -148,8 +148,7 @@ def test_scnn_is_the_authors_network_with_braincogs_neurons():
     logits, features = model(*domains)
     for inputs, ours, potential in zip(domains, logits, features, strict=True):
         neurons = [
-            neuron_class("LIFNode")(threshold=0.5, tau=2.0, act_fun=surrogates.BackEIGateGrad, step=4)
-            for _ in range(3)
+            neuron_class("LIFNode")(threshold=0.5, tau=2.0, act_fun=surrogates.BackEIGateGrad, step=4) for _ in range(3)
         ]
         for t in range(4):
             x = nn.functional.avg_pool2d(neurons[0](first(inputs[:, t])), 2)

@@ -101,7 +101,10 @@ def digits_dvs(
     integration: Integration = "count",
     resize: Resize = "coordinates",
 ) -> FrameData:
-    """The digits before a simulated event camera, 32x32, three saccades of 100 ms, 1,438 + 359; embedded."""
+    """The digits before a simulated event camera, 32x32, three saccades of 100 ms, 1,438 + 359; embedded.
+
+    Its test recordings show the test images of `digits`, which `digits` does not train on.
+    """
     still = digits()
     framing = Framing(step, event_size, (SENSOR, SENSOR), integration, resize)
     splits = [

@@ -12,6 +12,7 @@ import io
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from st_utils.data.checked_files import read_file
+from st_utils.data.events.flat_buffers import event_records, flat_field
+from st_utils.data.events.npy_dictionary import read_dictionary
 from st_utils.errors import UserError
 
 BIN_OVERFLOW = 240  # an event in this row says that 2^13 us more have passed (Orchard's format)
+CUT_OFF = EOFError, zlib.error
 COMPRESSIONS = ("none", "lz4", "lz4", "zstd", "zstd")  # AEDAT 4 gives the index
 
 
@@ -47,6 +51,8 @@ class FormatError(Exception):
 
 def sorted_events(x: np.ndarray, y: np.ndarray, t: np.ndarray, p: np.ndarray) -> Events:
     """Make `Events` of four columns of numbers, sorted by time; events of equal time keep their order."""
+    if len({np.size(column) for column in (x, y, t, p)}) > 1:
+        raise FormatError("a file whose columns x, y, t and p differ in length")
     events = Events(*(np.asarray(column).astype(np.int64).reshape(-1) for column in (x, y, t, p)))
     return events if np.all(np.diff(events.t) >= 0) else events[np.argsort(events.t, kind="stable")]
 
@@ -138,7 +144,7 @@ def parse_aedat4(data: bytes) -> Events:
     header = data[place : place + size]
     if len(header) < size:
         raise FormatError("cut off in its header")
-    compression, table = _flat_field(header, 0, "<i", 0), _flat_field(header, 1, "<q", -1)
+    compression, table = flat_field(header, 0, "<i", 0), flat_field(header, 1, "<q", -1)
     place, end, parts = place + size, table if table > 0 else len(data), []
     while place < end:
         if place + 8 > len(data):
@@ -149,39 +155,12 @@ def parse_aedat4(data: bytes) -> Events:
             raise FormatError("cut off in a packet")
         packet = _decompress(packet, compression)[4:]  # the first 4 bytes are the size
         if packet[4:8] == b"EVTS":
-            parts.append(_aedat4_events(packet))
+            parts.append(event_records(packet))
         place += 8 + size
     if not parts:
         raise FormatError("without event packets")
     raw = np.concatenate(parts)
     return sorted_events(raw["x"], raw["y"], raw["t"], raw["p"] != 0)
-
-
-def _flat_field(buffer: bytes, number: int, form: str, default: int) -> int:
-    """A scalar field of a FlatBuffer's root table; `default` where it is left out."""
-    place = _flat_place(buffer, number)
-    return struct.unpack_from(form, buffer, place)[0] if place else default
-
-
-def _flat_place(buffer: bytes, number: int) -> int:
-    """The byte at which a field of the root table begins; 0 where the field is left out."""
-    (root,) = struct.unpack_from("<I", buffer)
-    vtable = root - struct.unpack_from("<i", buffer, root)[0]
-    (length,) = struct.unpack_from("<H", buffer, vtable)
-    slot = 4 + 2 * number
-    offset = struct.unpack_from("<H", buffer, vtable + slot)[0] if slot < length else 0
-    return root + offset if offset else 0
-
-
-def _aedat4_events(packet: bytes) -> np.ndarray:
-    """The events of a decompressed packet, records of t, x, y, p."""
-    dtype = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "u1"), ("pad", "V3")])
-    place = _flat_place(packet, 0)
-    if not place:
-        return np.empty(0, dtype)
-    vector = place + struct.unpack_from("<I", packet, place)[0]
-    (count,) = struct.unpack_from("<I", packet, vector)
-    return np.frombuffer(packet, dtype, count, vector + 4)
 
 
 def _decompress(packet: bytes, number: int) -> bytes:
@@ -198,10 +177,8 @@ def _decompress(packet: bytes, number: int) -> bytes:
             return zstd.decompress(packet)
     except ImportError:
         raise UserError(f"AEDAT 4 files need {kind}: pip install {kind}") from None
-    except (RuntimeError, ValueError, EOFError) as error:
-        raise FormatError(f"damaged in a packet ({error})") from None
     except Exception as error:  # zstd.Error derives from Exception alone
-        if type(error).__module__.startswith("zstd"):
+        if isinstance(error, (RuntimeError, ValueError, EOFError)) or type(error).__module__.startswith("zstd"):
             raise FormatError(f"damaged in a packet ({error})") from None
         raise
     if kind != "none":
@@ -210,17 +187,22 @@ def _decompress(packet: bytes, number: int) -> bytes:
 
 
 def parse_mat(data: bytes) -> Events:
-    """Parse ST-MNIST's .mat: `spiketrain` `[101, N]` has 10 x 10 taxels (-1, 0 or 1), then the time in seconds."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
+    """Parse .mat: CEP-DVS's x, y, ts (us) and p (-1, 1), or ST-MNIST's `spiketrain` `[101, N]`, taxels and seconds."""
+    from scipy import io as scipy_io
 
     try:
-        train = np.asarray(loadmat(io.BytesIO(data))["spiketrain"])
-    except (MatReadError, LookupError, ValueError, TypeError, NotImplementedError, EOFError, OSError) as error:
-        raise FormatError(f"no .mat file with a spiketrain ({' '.join(str(error).split())})") from None
+        content = scipy_io.loadmat(
+            io.BytesIO(data), verify_compressed_data_integrity=False
+        )  # as CEP-DVS's files are read
+        if {"x", "y", "ts", "p"} <= set(content):
+            return sorted_events(content["x"], content["y"], content["ts"], content["p"] > 0)
+        train = np.asarray(content["spiketrain"])
+    except (scipy_io.matlab.MatReadError, LookupError, ValueError, TypeError, RuntimeError, OSError, *CUT_OFF) as error:
+        reason = " ".join(str(error).split())
+        raise FormatError(f"no .mat file with x, y, ts and p, or with a spiketrain ({reason})") from None
     if train.ndim != 2 or len(train) != 101:
         raise FormatError(f"a spiketrain of {train.shape}, not of 100 taxels and the time")
-    column, taxel = np.nonzero(train[:100].T)
+    column, taxel = np.nonzero(train[:100].T)  # taxels are 10 x 10, with -1, 0 or 1
     return sorted_events(taxel % 10, taxel // 10, np.rint(train[100][column] * 1e6), train[taxel, column] > 0)
 
 
@@ -246,10 +228,12 @@ def _npz_columns(data: bytes) -> dict[str, np.ndarray]:
 
 
 def parse_npy(data: bytes) -> Events:
-    """Parse tonic's files of DVS128 Gesture, one per sample: `[N, 4]` of x, y, polarity and milliseconds."""
+    """Parse .npy: tonic's `[N, 4]` of x, y, polarity and milliseconds, or BrainCog's dictionary of t, x, y and p."""
     try:
+        if columns := read_dictionary(data):
+            return sorted_events(columns["x"], columns["y"], columns["t"], columns["p"] != 0)
         table = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, KeyError) as error:
         raise FormatError(f"no complete .npy file ({' '.join(str(error).split())})") from None
     if table.ndim != 2 or table.shape[1] != 4:
         raise FormatError(f"an array of {table.shape}, not [N, 4]")

@@ -115,14 +115,18 @@ class Framing:
         width, height = self.sensor or (int(events.x.max()) + 1, int(events.y.max()) + 1)
         frame, channel = self.frame_index(events.t), events.p if self.channels == 2 else 0
         if self.resize != "coordinates":
-            counts = _count(frame, channel, events.y, events.x, (self.step, self.channels, height, width))
+            counts = count_per_pixel(frame, channel, events.y, events.x, (self.step, self.channels, height, width))
             frames = torch.from_numpy(counts).float()
             size = (self.size, self.size)
             return torch.nn.functional.interpolate(frames, size, **INTERPOLATIONS[self.resize]).numpy()
-        return _count(frame, channel, events.y * self.size // height, events.x * self.size // width, self.shape)
+        return count_per_pixel(
+            frame, channel, events.y * self.size // height, events.x * self.size // width, self.shape
+        )
 
 
-def _count(frame: np.ndarray, channel: Any, y: np.ndarray, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def count_per_pixel(
+    frame: np.ndarray, channel: Any, y: np.ndarray, x: np.ndarray, shape: tuple[int, int, int, int]
+) -> np.ndarray:
     """The number of events at each (frame, channel, y, x) of an array of this shape `[T, C, H, W]`."""
     pixel = ((frame * shape[1] + channel) * shape[2] + y) * shape[3] + x
     return np.bincount(pixel, minlength=int(np.prod(shape))).reshape(shape)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from st_utils.data.events.scan import (
     recordings_by_class,
     subfolder,
 )
-from st_utils.data.events.splits import CIFAR10_DVS, NCALTECH101, published_splits, split_recordings
+from st_utils.data.events.splits import CIFAR10_DVS, NCALTECH101, number_of, published_splits, split_recordings
 from st_utils.errors import UserError
 
 DIGITS = tuple(str(digit) for digit in range(10))
@@ -61,10 +61,12 @@ def frame_data(
     data_dir: str,
     cache_dir: str | None,
     read: Callable[[Recording], Events] | None = None,
+    shown: Callable[[Recording], str] | None = None,
 ) -> FrameData:
     """Make the data set of a training and a test list of recordings, which share none.
 
-    `read` reads one sample's events; by default `read_recording`. Raises UserError where a list is empty.
+    `read` reads one sample's events; by default `read_recording`. `shown` names the object of a recording, for the
+    splits' `objects`. Raises UserError where a list is empty.
     """
     for part, recordings in zip(("training", "test"), split, strict=True):
         if not recordings:
@@ -83,6 +85,9 @@ def frame_data(
         cached_frames(f"{name}-{part}", recordings, read, framing, folder)
         for part, recordings in (("train", train), ("test", test))
     )
+    if shown:
+        for frames, recordings in zip((train, test), split, strict=True):
+            frames.objects = [shown(recording) for recording in recordings]
     return FrameData(
         name,
         train,
@@ -110,7 +115,10 @@ def nmnist(
     integration: Integration = "count",
     resize: Resize = "coordinates",
 ) -> FrameData:
-    """N-MNIST: MNIST before an event camera that makes three saccades, 34x34, 60,000 + 10,000; or a part of it."""
+    """N-MNIST: MNIST before an event camera that makes three saccades, 34x34, 60,000 + 10,000; or a part of it.
+
+    Its test recordings show MNIST's test images, which `mnist` does not train on.
+    """
 
     def read() -> Split:
         root = find_root(
@@ -149,7 +157,11 @@ def dvsc10(
     resize: Resize = "coordinates",
     split: str = "braincog",
 ) -> FrameData:
-    """CIFAR10-DVS: 10,000 moving CIFAR-10 images, 128x128; split=braincog, spikingjelly, sdt or tebn."""
+    """CIFAR10-DVS: 10,000 moving CIFAR-10 images, 128x128; split=braincog, spikingjelly, sdt or tebn.
+
+    Which of the 60,000 images were recorded is not published: a test recording's own image may be one of those that
+    `cifar10` trains on.
+    """
     suffixes = (".aedat4", ".aedat", ".npz")
 
     def read() -> list[Recording]:
@@ -188,7 +200,10 @@ def ncaltech101(
     resize: Resize = "coordinates",
     split: str = "braincog",
 ) -> FrameData:
-    """N-Caltech101: 8,709 images of 101 classes, background among them; split=braincog, spikingjelly or statten."""
+    """N-Caltech101: 8,709 images of 101 classes, background among them; split=braincog, spikingjelly or statten.
+
+    `caltech101` of the same split trains on no photograph whose recording is for testing.
+    """
     names = caltech_classes()
 
     def read() -> list[Recording]:
@@ -209,9 +224,15 @@ def ncaltech101(
     recordings = read_or_download_with_tonic(read, "NCALTECH101", data_dir, download, splits=False)
     both = split_recordings("ncaltech101", split, NCALTECH101, recordings, names)
     framing = Framing(step, event_size, (240, 180), integration, resize)
-    return frame_data("ncaltech101", both, names, framing, data_dir, cache_dir)
+    return frame_data("ncaltech101", both, names, framing, data_dir, cache_dir, shown=caltech_object)
 
 
+@cache
 def caltech_classes() -> tuple[str, ...]:
     """The names of the 101 class folders, sorted as text; a class's label is its index."""
     return tuple(published_splits("ncaltech101")["counts"])
+
+
+def caltech_object(recording: Recording) -> str:
+    """The photograph that a file of Caltech-101 or N-Caltech101 shows: "accordion/12" for accordion/image_0012.bin."""
+    return f"{caltech_classes()[recording.label]}/{number_of(recording.path)}"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from registry import create
-from st_utils.data import build_loaders
+from st_utils.data import build_loaders, check_pair
 from st_utils.data.events.digits_dvs import (
     DARK,
     FULL,
@@ -37,6 +37,9 @@ def test_split_is_that_of_the_digits(data):
     assert np.array_equal(data.test.targets, digits.test.targets)
     train, test = ({frames.tobytes() for frames in split.frames} for split in (data.train, data.test))
     assert not train & test
+    check_pair(digits, data)
+    assert np.array_equal(data.test.made_of[0], digits.test.images)  # of which digits trains on none
+    assert not {image.tobytes() for image in digits.train.images} & {image.tobytes() for image in digits.test.images}
 
 
 def test_the_camera_goes_round_a_triangle():

@@ -1,9 +1,12 @@
+import io
 import os
+import pickle
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from st_utils.data.events.files import parse_aedat4, read_events
 from st_utils.errors import UserError
@@ -118,6 +121,29 @@ def test_events_out_of_order_are_sorted(tmp_path):
     assert events.t.tolist() == [10, 20, 30] and events.x.tolist() == [2, 3, 1]
 
 
+def mat_bytes(x, y, t, p, name: str = "ts") -> bytes:
+    file = io.BytesIO()
+    savemat(file, {"x": x, "y": y, name: t, "p": 2 * p - 1}, do_compression=True)
+    return file.getvalue()
+
+
+def npy_bytes(content: object) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.array(content, dtype=object) if isinstance(content, list) else content)
+    return file.getvalue()
+
+
+def npy_bytes_of_numpy_1(content: object) -> bytes:
+    """As numpy 1 saves an object: in protocol 3, and with the former name of its module."""
+    data, content = npy_bytes(content), np.array(content, dtype=object)
+    pickled = pickle.dumps(content, protocol=3)
+    return data[: data.index(b"\n") + 1] + pickled.replace(b"cnumpy._core.multiarray", b"cnumpy.core.multiarray")
+
+
+def _flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
+
+
 FAULTS = {
     "cut .bin": (".bin", lambda e: bin_bytes(**e)[:-2], "cut off: 998 bytes of 5-byte events"),
     "empty .bin": (".bin", lambda e: b"", "has no events"),
@@ -133,9 +159,19 @@ FAULTS = {
     "cut .aedat4": (".aedat4", lambda e: aedat4_bytes(**e)[:-3], "cut off in a packet"),
     "bad lz4": (".aedat4", lambda e: aedat4_bytes(**e)[:-30] + b"\x00" * 30, "damaged in a packet"),
     "text as .aedat4": (".aedat4", lambda e: b"hello", "no AEDAT 4 file"),
-    "text as .mat": (".mat", lambda e: b"hello" * 50, "no .mat file with a spiketrain"),
+    "text as .mat": (".mat", lambda e: b"hello" * 50, "no .mat file with x, y, ts and p, or with a sp"),
+    "cut .mat": (".mat", lambda e: mat_bytes(**e)[:-9], "no .mat file with"),
+    "flipped .mat": (".mat", lambda e: _flipped(mat_bytes(**e), 300), "no .mat file with"),
+    "uneven .mat": (".mat", lambda e: mat_bytes(**{**e, "t": e["t"][1:]}), "columns x, y, t and p differ in length"),
+    "other .mat": (".mat", lambda e: mat_bytes(**e, name="t"), "no .mat file with"),
     "text as .npz": (".npz", lambda e: b"hello", "no complete .npz file"),
     "pickle as .npy": (".npy", lambda e: b"\x80\x04K\x01.", "no complete .npy file"),
+    "cut dictionary": (".npy", lambda e: npy_bytes(e)[:-30], "no complete .npy file"),
+    "uneven dictionary": (".npy", lambda e: npy_bytes({**e, "t": e["t"][1:]}), "columns x, y, t and p differ in len"),
+    "no times": (".npy", lambda e: npy_bytes({"x": e["x"]}), "no complete .npy file"),
+    "words": (".npy", lambda e: npy_bytes({**e, "t": np.array(["a"] * 200)}), "no plain array of numbers"),
+    "objects": (".npy", lambda e: npy_bytes({**e, "t": np.array([e] * 200)}), "no plain array of numbers"),
+    "a list": (".npy", lambda e: npy_bytes([1, 2]), "no complete .npy file"),
     "unknown": (".csv", lambda e: b"1,2", "is no event file: known are .bin"),
 }  # fmt: skip
 
@@ -174,3 +210,31 @@ def test_a_header_that_points_nowhere(tmp_path):
     path.write_bytes(b"#!AER-DAT4.0\r\n" + struct.pack("<i", 8) + struct.pack("<I4s", 2**31, b"IOHE"))
     with pytest.raises(UserError, match=r"1\.aedat4 is"):
         read_events(path)
+
+
+@pytest.mark.parametrize("save", [npy_bytes, npy_bytes_of_numpy_1])
+def test_a_dictionary_as_braincog_stores_it(tmp_path, save):
+    events = some_events()
+    data = save({**events, "p": events["p"] > 0})
+    assert (b"numpy.core.multiarray" in data) == (save is npy_bytes_of_numpy_1)
+    (tmp_path / "a.npy").write_bytes(data)
+    found = read_events(tmp_path / "a.npy", (34, 34))
+    assert all(np.array_equal(getattr(found, name), events[name]) for name in "xytp")
+
+
+def test_a_dictionary_runs_no_code(tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "was here"),)
+
+    (tmp_path / "a.npy").write_bytes(npy_bytes({**some_events(), "more": Hostile()}))
+    with pytest.raises(UserError, match=r"a\.npy is no complete \.npy file .*names posix\.mkdir, not only arrays"):
+        read_events(tmp_path / "a.npy")
+    assert not (tmp_path / "was here").exists()
+
+
+def test_cepdvs_mat(tmp_path):
+    events = some_events()
+    (tmp_path / "1.mat").write_bytes(mat_bytes(**events))
+    found = read_events(tmp_path / "1.mat", (34, 34))
+    assert all(np.array_equal(getattr(found, name), events[name]) for name in "xytp")
