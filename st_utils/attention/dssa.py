@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from registry import register
+from st_utils.attention.attention_map import Matrix
 from st_utils.errors import UserError
 from st_utils.kernels.spike_conv.conv2d import Conv2d
 from st_utils.layer import ConvNorm, over_time
@@ -76,6 +77,12 @@ class DSSA(nn.Module):
             self.register_buffer(name, torch.zeros(1, 1, num_heads, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        attn, y2 = self.spike_map(x)
+        mixed = y2 @ attn * self.scale("rate_attn", attn, self.legacy_length or y2.shape[-1])  # [T, B, h, d, N]
+        return self.proj(self.out_node(rearrange(mixed, "T B h d (H W) -> T B (h d) H W", H=x.shape[-2])))
+
+    def spike_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The attention map A, spikes `[T, B, h, P, N]`, and Y2 `[T, B, h, d, P]`."""
         height, width = x.shape[-2:]
         if min(height, width) < self.patch:
             raise UserError(f"dssa: a grid of {height} x {width} tokens has no patch of {self.patch} x {self.patch}")
@@ -83,9 +90,21 @@ class DSSA(nn.Module):
         duals = over_time(self.duals, x)  # [T, B, h 2 d, H / patch, W / patch]
         y1, y2 = rearrange(duals, "T B (h y d) H W -> y T B h d (H W)", y=2, **heads)  # [T, B, h, d, P] each
         x = rearrange(x, "T B (h d) H W -> T B h d (H W)", **heads)  # [T, B, h, d, N]
-        attn = self.attn_node(y1.transpose(-1, -2) @ x * self.scale("rate_x", x, x.shape[3]))  # [T, B, h, P, N]
-        mixed = y2 @ attn * self.scale("rate_attn", attn, self.legacy_length or y2.shape[-1])  # [T, B, h, d, N]
-        return self.proj(self.out_node(rearrange(mixed, "T B h d (H W) -> T B (h d) H W", H=height)))
+        return self.attn_node(y1.transpose(-1, -2) @ x * self.scale("rate_x", x, x.shape[3])), y2
+
+    def attention_map(self, x: Tensor) -> Matrix:
+        """The matrix of an input, from tokens to patches, see `st_utils/attention/attention_map.py`."""
+        attn, y2 = self.spike_map(x)
+        weights = attn * self.scale("rate_attn", attn, self.legacy_length or y2.shape[-1])
+        grid = tuple(x.shape[-2:])
+        return Matrix(
+            weights=weights.transpose(-1, -2).unsqueeze(-2),
+            values=y2.transpose(-1, -2),
+            grid=grid,
+            key_grid=tuple(side // self.patch for side in grid),
+            formula="c A, A = spikes between tokens and patches",
+            cell=self.patch,
+        )
 
     def scale(self, name: str, spikes: Tensor, terms: int) -> Tensor:
         """1 / sqrt(firing rate * terms), `[1, 1, h, 1, 1]`; in training the running rate is updated first."""

@@ -16,6 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from registry import register
+from st_utils.attention.attention_map import Mask
 from st_utils.errors import UserError
 from st_utils.kernels.spike_conv.conv2d import Conv2d
 from st_utils.layer import ConvNorm
@@ -133,6 +134,12 @@ class DTA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         u = self.project(x)
         return self.gate(u) * self.node(u)
+
+    def attention_map(self, x: Tensor) -> Mask:
+        """The gate and the spikes that it weighs; there are no heads."""
+        u = self.project(x)
+        gate, spikes = (each.unsqueeze(2) for each in (self.gate(u), self.node(u)))
+        return Mask(gate, spikes, "gate * spikes, gate = sigmoid(T-NA T-XA)", heads="all channels")
 
     def gate(self, u: Tensor) -> Tensor:
         """The weights of the spikes, from 0 to 1, `[T, B, D, H, W]`."""

@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor
 
 from registry import register
+from st_utils.attention.attention_map import Matrix
 from st_utils.attention.ssa import SSA
 from st_utils.errors import UserError
 from st_utils.layer import over_time
@@ -70,20 +71,39 @@ class LocalSSA(SSA):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        x = F.pad(x, (0, -width % self.windows, 0, -height % self.windows))
-        grid = {"i": self.windows, "j": self.windows}
-        windows = rearrange(x, self.partition, **grid)  # [T, B i j, D, H / windows, W / windows]
-        mixed = self.proj(self.attend(*self.qkv(windows)))
+        mixed = self.proj(self.attend(*self.qkv(self.split_windows(x))))
         whole, split = self.partition.split(" -> ")
-        return rearrange(mixed, f"{split} -> {whole}", **grid)[..., :height, :width]
+        return rearrange(mixed, f"{split} -> {whole}", i=self.windows, j=self.windows)[..., :height, :width]
+
+    def split_windows(self, x: Tensor) -> Tensor:
+        """`[T, B, D, H, W]`, zero-padded -> `[T, B i j, D, H / windows, W / windows]`."""
+        height, width = x.shape[-2:]
+        x = F.pad(x, (0, -width % self.windows, 0, -height % self.windows))
+        return rearrange(x, self.partition, i=self.windows, j=self.windows)
 
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Spikes of queries, keys and values, `[T, B, D, H, W]` each."""
         if not self.legacy_shared_qkv:
             return self.q(x), self.k(x), self.v(x)
         u = over_time(self.q.conv, x)
         thrice = torch.cat([over_time(self.q.norm, u) for _ in range(3)])  # [3 T, B, D, H, W]; updates the norm 3 times
         return self.q.node(thrice).split(len(x))
+
+    def attention_map(self, x: Tensor) -> Matrix:
+        """The matrix over the padded grid: 0 between tokens of different windows."""
+        height, width = (-(-side // self.windows) * self.windows for side in x.shape[-2:])
+        tokens = torch.arange(height * width, device=x.device).view(1, 1, 1, height, width)
+        of_window = rearrange(tokens, self.partition, i=self.windows, j=self.windows)[0].flatten(
+            1
+        )  # [i j, N of a window]
+        q, k, v = (self.split_heads(spikes) for spikes in self.qkv(self.split_windows(x)))
+        inside = self.matrix(q, k, height).squeeze(-2).unflatten(1, (x.shape[1], -1))  # [T, B, i j, h, n, n]
+        inside, v = inside.movedim(2, 3), v.unflatten(1, (x.shape[1], -1)).movedim(2, 3)  # [T, B, h, i j, n, ...]
+        weights = inside.new_zeros(*inside.shape[:3], height * width, height * width)
+        weights[..., of_window[:, :, None], of_window[:, None]] = inside
+        values = torch.empty_like(v.flatten(3, 4))
+        values[..., of_window, :] = v
+        grid = (height, width)
+        return Matrix(weights.unsqueeze(-2), values, grid, grid, "scale Q Kᵀ within a window")
 
     def merge_heads(self, x: Tensor, height: int, last: bool = False) -> Tensor:
         if not self.legacy_reshape:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from registry import register
+from st_utils.attention.attention_map import Mask
 from st_utils.errors import UserError
 from st_utils.layer import ConvNorm, ConvNormNode
 from st_utils.node.base import build_node
@@ -29,6 +30,8 @@ class QKAttention(nn.Module):
         masks: number of masks; mask m applies to channels m D / masks to (m + 1) D / masks - 1.
     """
 
+    formula = "A K, A = neuron(sum of Q)"  # for pictures
+
     def __init__(self, dim: int, step: int, node: str, masks: int, attn_threshold: float, qkv_bias: bool):
         super().__init__()
         self.q = ConvNormNode(dim, dim, node, step, bias=qkv_bias)
@@ -37,10 +40,18 @@ class QKAttention(nn.Module):
         self.proj = ConvNorm(dim, dim, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        mask, k = self.mask_and_keys(x)
+        return self.proj((k * mask).flatten(2, 3))
+
+    def mask_and_keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The spikes A `[T, B, masks, 1, H or 1, W or 1]`, and those of K `[T, B, masks, D / masks, H, W]`."""
         q, k = self.q(x), self.k(x)
         mask = self.attn_node(self.count(q))  # [T, B, masks, H or 1, W or 1]
-        k = k.unflatten(2, (mask.shape[2], -1))  # [T, B, masks, D / masks, H, W]
-        return self.proj((k * mask.unsqueeze(3)).flatten(2, 3))
+        return mask.unsqueeze(3), k.unflatten(2, (mask.shape[2], -1))
+
+    def attention_map(self, x: Tensor) -> Mask:
+        """The mask of an input `[T, B, D, H, W]`, see `st_utils/attention/attention_map.py`."""
+        return Mask(*self.mask_and_keys(x), formula=self.formula)
 
     def count(self, q: Tensor) -> Tensor:
         """Number of spikes of Q per mask, `[T, B, D, H, W]` -> `[T, B, masks, H or 1, W or 1]`."""
@@ -57,6 +68,8 @@ class QKToken(QKAttention):
     Raises:
         UserError: `dim` is not a multiple of `num_heads`.
     """
+
+    formula = "A K, A = neuron(sum of Q over the head's channels)"
 
     def __init__(
         self,
@@ -90,3 +103,8 @@ class QKChannel(QKAttention):
 
     def count(self, q: Tensor) -> Tensor:
         return q.sum((-2, -1), keepdim=True)  # [T, B, D, 1, 1]
+
+    def attention_map(self, x: Tensor) -> Mask:
+        mask, k = self.mask_and_keys(x)
+        mask, k = mask.transpose(2, 3), k.transpose(2, 3)  # [T, B, 1, D, ...]: no heads
+        return Mask(mask, k, "A K, A = neuron(sum of Q over tokens)", heads="all channels")

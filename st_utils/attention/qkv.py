@@ -19,6 +19,7 @@ from functools import partial
 from einops import rearrange
 from torch import Tensor, nn
 
+from st_utils.attention.attention_map import Mask, Matrix
 from st_utils.errors import UserError
 from st_utils.kernels.common.layout import channels_last
 from st_utils.layer import ConvNorm, ConvNormNode
@@ -38,9 +39,14 @@ class QKVAttention(nn.Module):
             neuron; `None` is convolution 1 x 1 and norm.
         For the others see `st_utils/attention/__init__.py`.
 
+    Attributes:
+        formula: what `matrix` gives, for pictures.
+
     Raises:
         UserError: `dim` is not a multiple of `num_heads`, or `value_ratio` is less than 1.
     """
+
+    formula = "scale Q Kᵀ"
 
     def __init__(
         self,
@@ -70,7 +76,11 @@ class QKVAttention(nn.Module):
         self.proj = output_layer(dim * value_ratio, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(self.attend(self.q(x), self.k(x), self.v(x)))
+        return self.proj(self.attend(*self.qkv(x)))
+
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Spikes of queries, keys and values, `[T, B, D, H, W]` each."""
+        return self.q(x), self.k(x), self.v(x)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """neuron(mix(Q, K, V)), from spikes `[T, B, D, H, W]` each to spikes of v's shape."""
@@ -81,6 +91,18 @@ class QKVAttention(nn.Module):
     def mix(self, q: Tensor, k: Tensor, v: Tensor, height: int) -> Tensor:
         """The attention's own product: `[T, B, h, N, d]` each -> the shape of v, `height` being the grid's rows."""
         raise NotImplementedError
+
+    def matrix(self, q: Tensor, k: Tensor, height: int) -> Tensor | None:
+        """The matrix that `mix` multiplies the values with, as in `Matrix`; None where there is none."""
+        return None
+
+    def attention_map(self, x: Tensor) -> Matrix | Mask | None:
+        """The matrix of an input `[T, B, D, H, W]`, see `st_utils/attention/attention_map.py`."""
+        q, k, v = self.qkv(x)
+        grid = tuple(q.shape[-2:])
+        q, k, v = (self.split_heads(spikes) for spikes in (q, k, v))
+        weights = self.matrix(q, k, grid[0])
+        return None if weights is None else Matrix(weights, v, grid, grid, self.formula)
 
     def split_heads(self, x: Tensor) -> Tensor:
         """`[T, B, D, H, W]` -> `[T, B, h, N, d]`."""

@@ -14,6 +14,7 @@ from typing import Literal
 from torch import Tensor
 
 from registry import register
+from st_utils.attention.attention_map import Mask
 from st_utils.attention.qkv import QKVAttention
 from st_utils.layer import max_3x3
 
@@ -44,11 +45,20 @@ class SDSA(QKVAttention):
         self.pool, self.legacy_token_pool = pool, legacy_token_pool
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if self.pool == "none":
-            return q * self.attn_node((k * v).sum((-2, -1), keepdim=True))
+        kept = (max_3x3(q) if self.pool == "qkv" else q) * self.mask(k, v)
+        return kept if self.pool == "none" else self.pool_product(kept)
+
+    def mask(self, k: Tensor, v: Tensor) -> Tensor:
+        """Spikes of the channels that stay, `[T, B, D, 1, 1]`."""
+        kv = k * v if self.pool == "none" else self.pool_product(max_3x3(k) * max_3x3(v))
+        return self.attn_node(kv.sum((-2, -1), keepdim=True))
+
+    def attention_map(self, x: Tensor) -> Mask:
+        """The mask of channels and the queries that it is applied to, before the last pooling."""
+        q, k, v = self.qkv(x)
         q = max_3x3(q) if self.pool == "qkv" else q
-        kv = self.pool_product(max_3x3(k) * max_3x3(v)).sum((-2, -1), keepdim=True)  # [T, B, D, 1, 1]
-        return self.pool_product(q * self.attn_node(kv))
+        mask, q = (each.unflatten(2, (self.num_heads, -1)) for each in (self.mask(k, v), q))
+        return Mask(mask, q, "A Q, A = neuron(sum of K V over tokens)")
 
     def pool_product(self, x: Tensor) -> Tensor:
         """Max-pooling of a product, `[T, B, D, H, W]` -> the same shape."""

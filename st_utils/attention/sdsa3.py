@@ -14,7 +14,7 @@ from functools import partial
 from torch import Tensor
 
 from registry import register
-from st_utils.attention.linear_attention import linear_attention
+from st_utils.attention.linear_attention import attention_matrix, linear_attention
 from st_utils.attention.qkv import QKVAttention
 from st_utils.attention.repconv import META, RepConv
 from st_utils.layer import ConvNorm
@@ -61,6 +61,9 @@ class SDSA3(QKVAttention):
     def mix(self, q: Tensor, k: Tensor, v: Tensor, height: int) -> Tensor:
         return linear_attention(q, k, v, self.scale)
 
+    def matrix(self, q: Tensor, k: Tensor, height: int) -> Tensor:
+        return attention_matrix(q, k, self.scale)
+
 
 @register.attention("esdsa", aliases=("e_sdsa",), source=ESPIKEFORMER)
 class ESDSA(QKVAttention):
@@ -94,3 +97,6 @@ class ESDSA(QKVAttention):
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, height: int) -> Tensor:
         return linear_attention(q, k, v, self.scale)
+
+    def matrix(self, q: Tensor, k: Tensor, height: int) -> Tensor:
+        return attention_matrix(q, k, self.scale)

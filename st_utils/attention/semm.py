@@ -9,11 +9,13 @@ Example:
 
 from __future__ import annotations
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from registry import register
-from st_utils.attention.linear_attention import linear_attention
+from st_utils.attention.attention_map import Matrix
+from st_utils.attention.linear_attention import attention_matrix, linear_attention
 from st_utils.errors import UserError
 from st_utils.layer import ConvNorm, ConvNormNode
 from st_utils.node.base import build_node
@@ -69,6 +71,14 @@ class SEMM(nn.Module):
             spikes = node(rearrange(attended, "T B 1 (H W) d -> T B d H W", H=x.shape[-2]))
             mixed = mixed + weight.unsqueeze(2) * spikes  # [T, B, 1, H, W] * [T, B, D, H, W]
         return self.proj(mixed)
+
+    def attention_map(self, x: Tensor) -> Matrix:
+        """The matrix of each expert, before its neuron and the router's weights."""
+        k, v = self.tokens(self.k(x)), self.tokens(self.v(x))
+        q = torch.cat([self.tokens(query(x)) for query in self.q], 2)  # [T, B, experts, N, d]
+        values = v.expand(-1, -1, len(self.q), -1, -1)
+        grid = tuple(x.shape[-2:])
+        return Matrix(attention_matrix(q, k, self.scale), values, grid, grid, "scale Q Kᵀ", heads="expert")
 
     def route(self, x: Tensor) -> Tensor:
         """The router's spikes w, `[T, B, experts, H, W]`."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from registry import register
-from st_utils.attention.linear_attention import linear_attention
+from st_utils.attention.linear_attention import attention_matrix, linear_attention
 from st_utils.attention.qkv import QKVAttention
 
 SPIKFORMER = "Zhou et al. 2023 (Spikformer), arXiv:2209.15425; ZK-Zhou/spikformer"
@@ -55,6 +55,9 @@ class SSA(QKVAttention):
     def mix(self, q: Tensor, k: Tensor, v: Tensor, height: int) -> Tensor:
         return linear_attention(q, k, v, self.scale)
 
+    def matrix(self, q: Tensor, k: Tensor, height: int) -> Tensor:
+        return attention_matrix(q, k, self.scale)
+
 
 @register.attention("random", aliases=("random_attn",), source="the STEP benchmark, arXiv:2505.11151; Fancyssc/STEP")
 class RandomAttention(SSA):
@@ -74,11 +77,16 @@ class RandomAttention(SSA):
 class SoftmaxAttention(QKVAttention):
     """Control: vanilla self-attention on spikes, softmax(Q K^T / sqrt(d)) V within each time step."""
 
+    formula = "softmax(Q Kᵀ / sqrt(d))"
+
     def __init__(self, dim: int, num_heads: int = 8, step: int = 4, node: str = "lif", qkv_bias: bool = True):
         super().__init__(dim=dim, num_heads=num_heads, step=step, node=node, qkv_bias=qkv_bias)
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, height: int) -> Tensor:
-        return torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1) @ v
+        return self.matrix(q, k, height).squeeze(-2) @ v
+
+    def matrix(self, q: Tensor, k: Tensor, height: int) -> Tensor:
+        return torch.softmax(attention_matrix(q, k, q.shape[-1] ** -0.5), dim=-1)
 
 
 @register.attention("identity", source="control")

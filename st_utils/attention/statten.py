@@ -34,6 +34,8 @@ class STAtten(QKVAttention):
         UserError: `step` is not a multiple of `chunk`.
     """
 
+    formula = "scale Q Kᵀ over the steps of a chunk"
+
     def __init__(
         self,
         dim: int,
@@ -53,11 +55,25 @@ class STAtten(QKVAttention):
         if not self.events:
             return super().forward(x)
         pooled = max_3x3(x)
-        spikes = self.attend(*(max_3x3(project(x)) for project in (self.q, self.k, self.v)))
-        return self.proj(spikes * pooled + pooled)
+        return self.proj(self.attend(*self.qkv(x)) * pooled + pooled)
+
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        spikes = super().qkv(x)
+        return tuple(max_3x3(each) for each in spikes) if self.events else spikes
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, height: int) -> Tensor:
-        q, k, v = (rearrange(x, "(n c) B h N d -> n B h (c N) d", c=self.chunk) for x in (q, k, v))  # [T / chunk, ...]
-        scale = 1 / (height * height * self.chunk) if self.events else 1 / height
-        mixed = q @ (k.transpose(-1, -2) @ v * scale)
+        q, k, v = (self.join_steps(x) for x in (q, k, v))
+        mixed = q @ (k.transpose(-1, -2) @ v * self.scale(height))
         return rearrange(mixed, "n B h (c N) d -> (n c) B h N d", c=self.chunk)
+
+    def matrix(self, q: Tensor, k: Tensor, height: int) -> Tensor:
+        products = self.join_steps(q) @ self.join_steps(k).transpose(-1, -2) * self.scale(height)
+        return rearrange(products, "n B h (c N) (s M) -> (n c) B h N s M", c=self.chunk, s=self.chunk)
+
+    def join_steps(self, x: Tensor) -> Tensor:
+        """The tokens of each chunk's steps as one axis, `[T, B, h, N, d]` -> `[T / chunk, B, h, chunk N, d]`."""
+        return rearrange(x, "(n c) B h N d -> n B h (c N) d", c=self.chunk)
+
+    def scale(self, height: int) -> float:
+        """The factor on Q K^T V, for a grid of `height` rows."""
+        return 1 / (height * height * self.chunk) if self.events else 1 / height

@@ -80,8 +80,9 @@ class TIM(SSA):
             self.in_node = build_node(node, step - 1, dim, threshold=in_threshold)
             self.out_node = build_node(node, step - 1, dim, threshold=out_threshold)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return super().attend(self.interact(q), k, v)
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = super().qkv(x)
+        return self.interact(q), k, v
 
     def interact(self, q: Tensor) -> Tensor:
         """The recurrent queries z of the queries q, `[T, B, D, H, W]` -> the same shape."""

@@ -14,6 +14,7 @@ caller's.
 from __future__ import annotations
 
 import io
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Theme = Literal["light", "dark"]
 DPI = 120
+TITLE_LETTERS = 10  # per inch of a title at 12 points
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ STYLES: dict[str, Style] = {
 def new_figure(width: float, height: float, title: str = "", theme: Theme = "light", **options: Any) -> Figure:
     """Make a figure of this size in inches; `figure.style` is the theme's `Style`.
 
-    `options` go to matplotlib's Figure; the layout is "constrained" by default.
+    A title's long lines are broken. `options` go to matplotlib's Figure; the layout is "constrained" by default.
     """
     from matplotlib.figure import Figure
 
@@ -68,8 +70,19 @@ def new_figure(width: float, height: float, title: str = "", theme: Theme = "lig
     figure.style = STYLES[theme]
     figure.set_facecolor(figure.style.paper)
     if title:
-        figure.suptitle(title, fontsize=12, color=figure.style.ink)
+        figure.suptitle(wrapped(title, round(width * TITLE_LETTERS)), fontsize=12, color=figure.style.ink)
     return figure
+
+
+def wrapped(text: str, letters: int) -> str:
+    """Break lines of more than this many letters, at spaces where there are any."""
+    return "\n".join(part for line in text.split("\n") for part in textwrap.wrap(line, max(letters, 10)) or [""])
+
+
+def shortened(name: str, letters: int) -> str:
+    """The name, its middle replaced by an ellipsis where it has more than this many letters."""
+    end = (letters - 1) // 2
+    return name if len(name) <= letters else f"{name[: letters - 1 - end]}\u2026{name[len(name) - end :]}"
 
 
 def dress(axes: Axes, style: Style, grid: Literal["x", "y", "both", "none"] = "none") -> None:
@@ -98,11 +111,15 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def save_animation(images: list[Any], path: Path, milliseconds: int) -> Path:
-    """Write PIL images as a GIF that repeats, each shown for this time, whole or not at all. Raises UserError."""
+def save_animation(images: list[Any], path: Path, milliseconds: int, last: int | None = None) -> Path:
+    """Write PIL images as a GIF that repeats, each shown for this time, whole or not at all. Raises UserError.
+
+    `last` is the time of the last image, in milliseconds too; by default that of the others.
+    """
     buffer = io.BytesIO()
     first, *rest = images
-    first.save(buffer, format="GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)
+    durations = [*[milliseconds] * len(rest), milliseconds if last is None else last]
+    first.save(buffer, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
     write_atomic(path, [buffer.getvalue()])
     return path
 

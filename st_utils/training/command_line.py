@@ -55,6 +55,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
             common |= {"action": "append", "metavar": "FILE_OR_MODULE"}
         elif setting.name == "images":
             common |= {"nargs": "+", "metavar": "FILE"}
+        elif setting.name == "query":
+            common |= {"type": _from_yaml, "metavar": "[ROW,COLUMN]"}
         elif members[0]["type"] == "boolean":
             common |= {"action": argparse.BooleanOptionalAction}
         else:

@@ -58,6 +58,7 @@ BelowOne = Annotated[float, Field(ge=0, lt=1), WRITTEN]
 Share = Annotated[float, Field(gt=0, le=1), WRITTEN]
 Areas = Annotated[tuple[Share, Share], BeforeValidator(_listed), AfterValidator(_ordered)]
 Ratios = Annotated[tuple[Positive, PositiveOrInf], BeforeValidator(_listed), AfterValidator(_ordered)]
+Pixel = Annotated[tuple[NonNegativeInt, NonNegativeInt], BeforeValidator(_listed)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Grid = Annotated[str, AfterValidator(_axis), Field(examples=["-1:1:51", "0:0.5:11"])]
 
@@ -193,6 +194,15 @@ class Settings:
         result=False,
     )
     images: Names = _setting((), "pictures", "files to look at, in place of test images", result=False)
+    query: Pixel | None = _setting(
+        None,
+        "pictures",
+        "attention: [row, column] of the pixel whose token's weights are drawn (default: the centre)",
+        result=False,
+    )
+    layer: str | None = _setting(
+        None, "pictures", "gradcam: the layer to look at (default: the last with rows and columns)", result=False
+    )
     theme: Literal["light", "dark"] = _setting("light", "pictures", "colours of pictures", result=False)
     x: Grid | None = _setting(
         None,
