@@ -136,9 +136,11 @@ run.__signature__ = _signature()
 def carry_out(given: Mapping[str, Any], origin: str) -> Result:
     """A run of the given settings; `origin` is what errors call the place where they were given."""
     load_plugins(given)
+    if isinstance(given.get("show"), str):
+        check_kind(given["show"])  # before the run is looked for
     settings, recipe = resolve(given, origin)
     if settings.show:
-        check_kind(settings.show)
+        check_kind(settings.show)  # of a --config file
     for name, word in (("eval", "tests"), ("show", "draws")):
         if getattr(settings, name) and not settings.resume:
             raise UserError(f"--{name} {word} a trained model: name it with --resume PATH")
@@ -182,6 +184,8 @@ def _train_or_test(
         summary = trainer.fit(folder)
         if folder:
             launch.draw(folder, trainer, data)
+        draw("confusion", Subject(trainer, data, folder.path / "pictures" if folder else Path()))  # of all processes
+        if folder:
             launch.show(folder, summary, "done")
     return Result(folder.read_summary() if folder else {}, trainer.tested.eval(), folder and folder.path)
 

@@ -85,9 +85,18 @@ class EpochLoader:
 
         Neither the batch size nor the share changes them. Raises UserError for a sample that can't be read.
         """
-        total = len(self.source)
-        indices = np.arange(min(count, total)) * total // min(count, total)
+        return self.samples(evenly_spaced(count, len(self.source)))
+
+    def samples(self, indices: np.ndarray) -> Batch:
+        """The inputs and labels of the samples at these places in the source, int64 `[N]`.
+
+        Raises UserError for a sample that can't be read.
+        """
         return self._checked(lambda: self.source[BatchRequest((self._sampler.seed, 0), indices)])
+
+    def indices(self) -> np.ndarray:
+        """The places in the source of this process's samples, int64 `[N]`, in the order of the chosen epoch."""
+        return np.concatenate([request.indices for request in self._sampler])
 
     def evenly_spaced_inputs(self, count: int) -> torch.Tensor:
         """The inputs of `evenly_spaced`."""
@@ -119,6 +128,11 @@ class EpochLoader:
             self._loader = self._new_loader()  # ends the workers now: the error's traceback would keep them alive
             raise result
         return result
+
+
+def evenly_spaced(count: int, total: int) -> np.ndarray:
+    """`count` of the numbers 0 to total - 1 at even distances, int64; all of them where there are fewer."""
+    return np.arange(min(count, total)) * total // min(count, total)
 
 
 def build_loaders(

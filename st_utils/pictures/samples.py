@@ -36,6 +36,22 @@ def as_grey_or_rgb(images: Tensor) -> Tensor:
     return ((shown - low) / (high - low).clamp(min=torch.finfo(torch.float32).eps)).permute(0, 2, 3, 1)
 
 
+def as_films(frames: Tensor) -> Tensor:
+    """Frames `[T, N, C, H, W]` as an image per step, `[T, N, H', W', 1 or 3]`; one scale, 0 to 1, for all of its steps.
+
+    Of a sequence, the image of step t has the rows or pixels up to t.
+    """
+    frames = frames.float().cpu()
+    if frames.shape[-2] == 1:
+        low = frames.amin((0, 2, 3, 4), keepdim=True)
+        known = torch.ones(len(frames), len(frames)).tril().bool()[..., None, None, None, None]
+        films = torch.stack([as_pictures(torch.where(now, frames, low).transpose(0, 1)) for now in known])
+    else:
+        films = torch.stack([as_pictures(step[:, None]) for step in frames])
+    low, high = films.amin((0, 2, 3, 4), keepdim=True), films.amax((0, 2, 3, 4), keepdim=True)
+    return ((films - low) / (high - low).clamp(min=torch.finfo(torch.float32).eps)).permute(0, 1, 3, 4, 2)
+
+
 def draw_samples(
     figure: Any, images: Tensor, titles: Sequence[str], colors: Sequence[str], columns: int = 12, rows: int = 2
 ) -> None:
@@ -43,6 +59,8 @@ def draw_samples(
     axes = figure.subplots(rows, min(columns, len(images)), squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
+        axis.xaxis.set_visible(False)
+        axis.yaxis.set_visible(False)
     for axis, image, title, color in zip(axes, as_grey_or_rgb(images), titles, colors, strict=False):
         axis.imshow(image.squeeze(-1).numpy(), cmap="gray")
         axis.set_title(title, fontsize=9, color=color)

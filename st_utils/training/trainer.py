@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from st_utils.analysis import tables
+from st_utils.analysis.confusion import Predictions
 from st_utils.analysis.profile import EnergyModel, profile
 from st_utils.backbone.domains import TwoDomains
 from st_utils.contracts import rehearse
@@ -98,6 +99,7 @@ class Trainer:
         self.top1 = 0.0  # of the last epoch
         self.best = {"epoch": 0, "top1": -1.0}
         self.firing: dict[str, float] = {}  # by layer, in the last test
+        self._said: Predictions | None = None  # of this process's images in the last test of all images
         self.seconds = self.epoch_seconds = 0.0  # spent training, in all and in the present epoch
 
     # -- state -------------------------------------------------------------------------------------------
@@ -238,8 +240,16 @@ class Trainer:
         self.firing = scores.firing
         if not math.isfinite(scores.loss):
             raise why_test_stopped(self, self.tested, scores.loss)
+        if batches is None:
+            self._said = scores.predictions._replace(indices=self.test_loader.indices())
         found = {"test_loss": scores.loss, "top1": scores.top1, "top5": scores.top5}
         return {**found, "firing_rate": scores.firing_rate}
+
+    def predictions(self) -> Predictions:
+        """What the last test of all images predicted, of all processes, which all call this; tests where none did."""
+        if self._said is None:  # a resumed run whose epochs were all done
+            self.test()
+        return Predictions.joined(distributed.gathered(self._said))
 
     def profile(self) -> dict[str, Any]:
         """The tested model's costs by layer, on test images spread over the set; see st_utils.analysis."""

@@ -161,6 +161,19 @@ def test_inputs_spread_over_a_set_depend_on_no_batch_size_and_no_share(count):
     assert all(torch.equal(inputs[places], each) for each in found)
 
 
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_the_places_of_a_share_are_those_of_its_samples(processes):
+    """Of all processes together, each sample once; 359 test images in batches of 60 and of 59."""
+    data, found = create("dataset", "digits"), []
+    for rank in range(processes):
+        test = build_loaders(data, 16, 60, share=Share(rank, processes, 1))[1]
+        test.set_epoch(0)
+        inputs, labels = (torch.cat(column) for column in zip(*test, strict=True))
+        found.append(test.indices())
+        assert same([list(test.samples(found[-1]))], [[inputs, labels]])
+    assert sorted(np.concatenate(found)) == list(range(359))
+
+
 DEATHS = [
     RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.\nmore"),
     ConnectionResetError(104, "Connection reset by peer"),

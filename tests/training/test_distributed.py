@@ -84,13 +84,18 @@ def test_two_processes_give_the_losses_of_one(tmp_path, monkeypatch, precision, 
     assert len(one) == 35
     assert np.mean(one[-10:]) < one[0] - 0.05, "a model that learns nothing would prove nothing"
     assert np.abs(np.subtract(one, first))[:steps].max() < tolerance
-    one, two = (json.loads((folder_of(tmp_path / name) / "summary.json").read_text()) for name in ("one", "two"))
+    folders = [folder_of(tmp_path / name) for name in ("one", "two")]
+    one, two = (json.loads((folder / "summary.json").read_text()) for folder in folders)
     assert (two["processes"], one["processes"]) == (2, 1)
     if precision == "float64":
         assert two["top1"] == one["top1"]
         assert two["train_top1"] == one["train_top1"], "counts of all processes, not of the first"
         assert two["test_loss"] == pytest.approx(one["test_loss"], abs=1e-6)  # testing takes float32 logits
         assert two["firing_rate"] == pytest.approx(one["firing_rate"], abs=1e-9)
+        alone, shared = (json.loads((folder / "pictures" / "confusion.json").read_text()) for folder in folders)
+        assert shared["matrix"] == alone["matrix"]
+        assert shared["images"] == 53, "batches of 40 and 13: each image once"
+        assert [image["index"] for image in shared["worst"]] == [image["index"] for image in alone["worst"]]
 
 
 def test_evaluation_sees_every_image_once(tmp_path, capsys):

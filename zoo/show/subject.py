@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from st_utils.data import DataSet, FrameData
+from st_utils.data import DataSet, FrameData, labels_of
+from st_utils.data.loader import evenly_spaced
 from st_utils.errors import UserError
 from st_utils.files import refusal
 from st_utils.pictures.style import STYLES, Style, Theme
@@ -79,12 +81,20 @@ class Subject:
             raise refusal(self.folder, error) from error
         return self.folder / name
 
-    def inputs(self, count: int) -> Inputs:
-        """The files' inputs, else those of `count` test images at even distances in the test set."""
+    def inputs(self, count: int, each_class: bool = False) -> Inputs:
+        """The files' inputs, else those of `count` test images at even distances in the test set.
+
+        With `each_class` they are the first test images of `count` classes, at even distances among the classes.
+        """
         if self.files:
             inputs = torch.stack([self._read(Path(file)) for file in self.files])
             return Inputs(self.trainer.to_device(inputs), None, [Path(file).name for file in self.files])
-        inputs, labels = self.trainer.test_loader.evenly_spaced(count)
+        loader = self.trainer.test_loader
+        if each_class:
+            first = np.unique(labels_of(loader.source.samples), return_index=True)[1]
+            inputs, labels = loader.samples(first[evenly_spaced(count, len(first))])
+        else:
+            inputs, labels = loader.evenly_spaced(count)
         names = [self.data.class_names[label] for label in labels.tolist()]
         return Inputs(self.trainer.to_device(inputs), labels, names)
 
