@@ -7,7 +7,8 @@
     python main.py --plugin my_parts.py --model "sdt(attention=mine(k=3))"
     python main.py ... --resume auto                    # go on with a run that was stopped
     python main.py ... --eval --resume runs/NAME        # only test it
-    python main.py ... --profile --resume runs/NAME     # operations, energy, firing rates and time by layer
+    python main.py ... --profile --resume runs/NAME     # operations, energy, firing rates and time by layer and block
+    python main.py -c conf/cifar10/2_512_200E_t4.yml    # the authors' YAML files and options are read, too
     python main.py ... --dry-run 20 --power 300         # how long, how much memory and energy it would take
     torchrun --nproc_per_node=8 main.py ...             # on 8 processes, a GPU each
 
@@ -67,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 def parse(argv: list[str]) -> dict[str, Any]:
     """The options that were given, by name. Raises UserError."""
     from st_utils.training.command_line import OneLineParser, add_settings
+    from zoo.authors.translate import split_words
 
     parser = OneLineParser(
         "main.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -81,7 +83,8 @@ def parse(argv: list[str]) -> dict[str, Any]:
     for part in registry.PART_KINDS:
         parts.add_argument(f"--{part}", metavar="SPEC", default=argparse.SUPPRESS)
     add_settings(parser)
-    return parser.parse(argv)
+    words, argv = split_words(argv)  # options of the authors' scripts, such as --learning_rate
+    return {**parser.parse(argv), "words": words}
 
 
 def answer(given: dict[str, Any]) -> str:

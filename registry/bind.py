@@ -61,8 +61,10 @@ def coerce(value: Any, param: Param) -> Any:
     if value is None and param.default is None:
         return None
     if param.nested:
-        if value is None and type(None) in typing.get_args(param.hint):
-            return None
+        if value is None or value in ("none", "None"):
+            if type(None) in typing.get_args(param.hint):
+                return None
+            value = None
         if isinstance(value, (str, Spec)):
             return parse(value)
         raise SpecError(f"takes the name or spec of a {param.nested}, not {show(value)}")

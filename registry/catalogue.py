@@ -95,15 +95,32 @@ class Catalogue:
         return sorted(fnmatch.filter(found, pattern))
 
     def entry(self, kind: str, spec: str | Spec) -> Entry:
-        """The entry of a name or spec. Raises SpecError with the choices and the nearest name."""
+        """The entry of a name or spec. Raises SpecError with the choices and the nearest name.
+
+        An unknown name means the one that differs from it in case alone (`STAtten`), or else the one of a family
+        without its prefix (`LIFNode` is `braincog.LIFNode`), where just one does.
+        """
         self._kind(kind)
         spec = parse(spec)
         name = self.aliases[kind].get(spec.name, spec.name)
+        if name not in self.entries[kind]:
+            name = self._meant(kind, name)
         if name not in self.entries[kind]:
             self._load_family(kind, name)
         if name not in self.entries[kind]:
             raise spec.error(self._unknown(kind, spec.name))
         return self.entries[kind][name]
+
+    def _meant(self, kind: str, name: str) -> str:
+        """The one registered name that differs in case alone, or in a family's prefix too; else the name itself."""
+        if self.in_family(kind, name):
+            return name
+        lower = name.lower()
+        known = {key: key for key in self.entries[kind]} | self.aliases[kind]
+        found = {target for key, target in known.items() if key.lower() == lower and not self.in_family(kind, key)}
+        for family in self.families[kind] if not found else ():
+            found.update(key for key in family.lister() if key.lower() == family.prefix + lower)
+        return found.pop() if len(found) == 1 else name
 
     def _load_family(self, kind: str, name: str) -> None:
         for family in self.families[kind]:

@@ -18,7 +18,7 @@ from zoo.authors.dta_snn import PUBLISHED, PUBLISHED_34
 NEURON = "lif(decay_input=false, detach_reset=false, surrogate=triangle(strict=true))"
 
 
-@register.model("dta_snn18", source=DTA_SNN)
+@register.model("dta_snn18", aliases=("dta", "dta_snn", "dta_snn_18"), source=DTA_SNN)
 class DTASNN18(
     SpikingResNet,
     step=6,
@@ -51,7 +51,7 @@ class DTASNN18(
     published = PUBLISHED
 
 
-@register.model("dta_snn34", source=DTA_SNN)
+@register.model("dta_snn34", aliases=("dta_snn_34",), source=DTA_SNN)
 class DTASNN34(DTASNN18, img_size=224, depths=(3, 4, 6, 3), stem="conv7"):
     """MS-ResNet-34 behind dual temporal-channel attention, for ImageNet; 22,288,918 parameters at 1,000 classes.
 

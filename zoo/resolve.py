@@ -26,7 +26,8 @@ from registry import Spec, nearest
 from st_utils.errors import UserError
 from st_utils.training.distributed import device_of
 from st_utils.training.resume import dataset_as_recorded, recorded_args, recorded_settings, spec_as_recorded
-from st_utils.training.settings import Settings, checked, read_yaml
+from st_utils.training.settings import Settings, checked
+from zoo.authors.translate import joined, split_file, with_arguments
 from zoo.recipe import fill, find_recipe, meant_for
 
 logger = logging.getLogger("zoo")
@@ -67,19 +68,29 @@ def load_plugins(given: Mapping[str, Any]) -> None:
 def resolve(given: Mapping[str, Any], origin: str = "command line") -> tuple[Settings, str]:
     """The settings of a run, its model spec complete and canonical, and the name of its recipe."""
     given = dict(given)
+    words = given.pop("words", {})
     overrides = {part: given.pop(part) for part in registry.PART_KINDS if part in given}
+    written, file_words = split_file(given["config"]) if given.get("config") else ({}, {})
+    written = checked(written, given["config"]) if written else {}
+    found = joined(words, checked(given, origin), file_words, written, overrides)
+    typed = checked(found.settings, origin)
+    for line in found.notes:
+        logger.info("%s", line)
+    given |= {name: typed[name] for name in ("resume", "eval") if name in typed and name not in written}
     args, recorded_in = recorded_args(given.get("resume"))
     recorded = checked(recorded_settings(args, recorded_in, given), recorded_in)
-    written = checked(read_yaml(given["config"]), given["config"]) if given.get("config") else {}
     for plugin in (*recorded.get("plugin", ()), *written.get("plugin", ())):
         registry.load_plugin(plugin)
-    typed = {**written, **checked(given, origin)}
     chosen = {**recorded, **typed}
     meant = meant_for(chosen["recipe"]) if (chosen.get("recipe") or "none") != "none" and not recorded else {}
     base = Settings(**{**meant, **chosen})
     overrides |= {"step": base.step} if base.step else {}
+
+    def change(spec: Spec) -> Spec:
+        return zoo.override(with_arguments(spec, found.arguments), **overrides)
+
     specs = {
-        "model": spec_as_recorded("model", base.model, args, "model" in typed, lambda s: zoo.override(s, **overrides)),
+        "model": spec_as_recorded("model", base.model, args, "model" in typed, change),
         "dataset": dataset_as_recorded(base.dataset, args, typed),
     }
     model, dataset = (registry.entry(kind, spec).name for kind, spec in specs.items())

@@ -30,7 +30,7 @@ NEURON = "lif(threshold=0.5, surrogate=qgate(strict=true))"
 SCNN_NEURON = "lif(threshold=0.5, surrogate=rectangle(strict=true))"
 
 
-@register.model("transfer_vgg", source=SOURCE)
+@register.model("transfer_vgg", aliases=("transfer_vgg_snn",), source=SOURCE)
 class TransferVGG(SpikingConvNet, in_channels=2, img_size=48, step=10, node=NEURON):
     """VGG that learns events from images too; 10,153,684 parameters with two heads and 101 classes.
 

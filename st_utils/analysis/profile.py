@@ -1,4 +1,4 @@
-"""Profile a model on a batch: operations, energy, firing rate, parameters and time of each layer, per image.
+"""Profile a model on a batch: operations, energy, firing rate, parameters and time of each layer and block, per image.
 
     found = profile(create_model("spikformer(depth=2)", img_size=32), torch.rand(8, 3, 32, 32))
     found["totals"]["sops"], found["totals"]["energy_mj"]
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from st_utils.analysis.firing import FiringRates
+from st_utils.analysis.layer_names import ROLES, block_of, label, role_of
 from st_utils.analysis.operations import KINDS, OperationCounter, Products, kind_of
 from st_utils.errors import UserError
 
@@ -64,42 +65,57 @@ def profile(model: nn.Module, x: Tensor, energy: EnergyModel | None = None, roun
     Returns:
         Plain values, for JSON. `layers` is a list of dicts in the model's order: `name`; `kind` (convolution, product
         or node); `inputs` (silent, binary, integer or real); `macs`, `acs` and `dense` (operations); `firing_rate`
-        (spikes per neuron per step) and `sparsity` (1 - firing rate) of a node; `parameters` (weights); `energy_mj` and
-        `energy_memory_mj` (mJ, without and with memory traffic); `ms` (milliseconds); `silent` (no spike reached the
-        layer in this batch).
+        (spikes per neuron per step) and `sparsity` (1 - firing rate) of a node; `neuron_steps` (its neurons times T);
+        `firing_by_step`, its rate in each time step (None where its steps can't be told apart), and in an attention
+        with chunks of steps `firing_by_chunk`; `parameters` (weights); `energy_mj` and `energy_memory_mj` (mJ, without
+        and with memory traffic); `ms` (milliseconds); `silent` (no spike reached the layer in this batch); `label`,
+        `block` and `role`, see `layer_names.py`.
+        `blocks` has the figures of each block, see `blocks_of`; `steps` is T.
         `totals` has the sums of these, `sops` (the sum of `acs`), `firing_rate` (the mean over layers),
         `spike_driven`, `not_spike_driven` (see the function), `silent` (the names of silent layers) and `images`.
         `inputs` and `spike_driven` are about everything that can enter a layer, see `possible_inputs`.
         `energy` has the constants of the `EnergyModel`.
     """
     energy, was_training = energy or EnergyModel(), model.training
+    steps = getattr(model, "step", None) or _steps(model, x)
     model.eval()
     try:
         with torch.no_grad():
-            layers, first = _count(model, x, energy)
+            layers, first = _count(model, x, energy, steps)
             _time(model, x, layers, rounds)
     finally:
         model.train(was_training)
-    return {"layers": list(layers.values()), "totals": _totals(model, layers, first, len(x)), "energy": asdict(energy)}
+    rows = list(layers.values())
+    found = {"layers": rows, "blocks": blocks_of(rows), "steps": steps}
+    return {**found, "totals": _totals(model, layers, first, len(x)), "energy": asdict(energy)}
 
 
-def _count(model: nn.Module, x: Tensor, energy: EnergyModel) -> tuple[dict[tuple[str, str], dict[str, Any]], str]:
+def _count(
+    model: nn.Module, x: Tensor, energy: EnergyModel, steps: int
+) -> tuple[dict[tuple[str, str], dict[str, Any]], str]:
     """The figures of the layers, in the model's order, and the name of the layer that ran first."""
-    rates, steps = FiringRates(model), getattr(model, "step", None) or _steps(model, x)
+    rates = FiringRates(model, steps)
     with rates.counting(), OperationCounter(model) as counter:
         for image in x.split(1):  # one at a time: rounding depends on the batch size, and with it a few spikes
             model(image)
     layers: dict[tuple[str, str], dict[str, Any]] = {}
-    order = {name: place for place, (name, _) in enumerate(model.named_modules())}
+    modules = dict(model.named_modules())
+    order = {name: place for place, name in enumerate(modules)}
     possible = possible_inputs(model, x[:1])
     for key, products in counter.layers.items():
         layers[key] = _products(products, len(x), steps, energy)
         layers[key]["inputs"] = max(products.inputs, possible.get(key, "silent"), key=KINDS.index)
         layers[key]["silent"] = products.inputs == "silent"
+    by_step = rates.by_step()
     for name, rate in rates.by_layer().items():
         neuron_steps = rates.sites[name] / len(x)
         traffic = 8.0 * neuron_steps * energy.byte_pj * MJ_PER_PJ
         layers[name, "node"] = _layer(name, "node", firing_rate=rate, sparsity=1 - rate, energy_memory_mj=traffic)
+        layers[name, "node"] |= {"neuron_steps": neuron_steps, "firing_by_step": by_step[name]}
+        if chunk := _chunk(name, modules):
+            layers[name, "node"]["firing_by_chunk"] = _means(by_step[name], chunk)
+    for (name, _), layer in layers.items():
+        layer |= {"label": label(name), "block": block_of(name), "role": role_of(name, modules)}
     first = next((name for name, _ in counter.layers), "")
     return dict(sorted(layers.items(), key=lambda item: order[item[0][0]])), first
 
@@ -109,9 +125,57 @@ def _steps(model: nn.Module, x: Tensor) -> int:
     return x.shape[1] if x.dim() == 5 else getattr(getattr(model, "encoder", None), "step", 1)
 
 
+def _chunk(name: str, modules: dict[str, nn.Module]) -> int | None:
+    """The time steps per chunk of the attention that a node is in, if it has chunks."""
+    words = name.split(".")
+    parents = [modules.get(".".join(words[:end])) for end in range(len(words))]
+    found = [m.chunk for m in parents if getattr(m, "part_kind", None) == "attention" and hasattr(m, "chunk")]
+    return found[-1] if found else None
+
+
+def _means(rates: list[float] | None, chunk: int) -> list[float] | None:
+    """The mean rate in each chunk of steps."""
+    if rates is None or len(rates) % chunk:
+        return None
+    return [sum(rates[start : start + chunk]) / chunk for start in range(0, len(rates), chunk)]
+
+
+SUMS = ("macs", "acs", "dense", "parameters", "energy_mj", "energy_memory_mj", "ms")
+
+
+def blocks_of(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The figures of each block: `name` (its path), `label`, and for the whole block and each of its `roles`
+
+    `macs`, `acs`, `dense`, `parameters`, `energy_mj`, `energy_memory_mj`, `ms` (sums over its layers), `firing_rate`
+    and `firing_by_step` (over all of its neurons; None without neurons, or where a node's steps can't be told apart).
+    The roles are those of q, k, v, attention (the rest of it), mlp and other that the block has.
+    """
+    found = []
+    for name in dict.fromkeys(layer["block"] for layer in layers):
+        rows = [layer for layer in layers if layer["block"] == name]
+        roles = {role: [row for row in rows if row["role"] == role] for role in ROLES}
+        figures = {role: _summed(inner) for role, inner in roles.items() if inner}
+        found.append({"name": name, "label": label(name), **_summed(rows), "roles": figures})
+    return found
+
+
+def _summed(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The sums of layers' figures, and the firing rates over all of their neurons."""
+    nodes = [row for row in rows if row["kind"] == "node"]
+    sites = sum(row["neuron_steps"] for row in nodes)
+    rate = sum(row["firing_rate"] * row["neuron_steps"] for row in nodes) / sites if sites else None
+    by_step = [[r * row["neuron_steps"] for r in row["firing_by_step"] or ()] for row in nodes]
+    told = bool(nodes) and all(by_step)
+    return {
+        **{name: sum(row[name] or 0.0 for row in rows) for name in SUMS},
+        "firing_rate": rate,
+        "firing_by_step": [sum(step) / sites for step in zip(*by_step, strict=True)] if told else None,
+    }
+
+
 def _layer(name: str, kind: str, **figures: Any) -> dict[str, Any]:
     """A layer's row with these figures; the others are None or 0."""
-    empty = dict.fromkeys(("inputs", "firing_rate", "sparsity", "ms"))
+    empty = dict.fromkeys(("inputs", "firing_rate", "firing_by_step", "sparsity", "neuron_steps", "ms"))
     zero = dict.fromkeys(("macs", "acs", "dense", "parameters", "energy_mj", "energy_memory_mj"), 0.0)
     return {"name": name, "kind": kind, **empty, **zero, **figures}
 

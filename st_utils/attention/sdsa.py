@@ -19,7 +19,7 @@ from st_utils.attention.qkv import QKVAttention
 from st_utils.layer import max_3x3
 
 
-@register.attention("sdsa", aliases=("sdsa1",), source="Yao et al. 2023 (SDT), arXiv:2307.01694")
+@register.attention("sdsa", aliases=("sdsa1", "sdt"), source="Yao et al. 2023 (SDT), arXiv:2307.01694")
 class SDSA(QKVAttention):
     """Spike-driven self-attention: Q * neuron(sum over tokens of K * V), linear in tokens and in channels.
 

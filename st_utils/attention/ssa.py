@@ -20,7 +20,7 @@ from st_utils.attention.qkv import QKVAttention
 SPIKFORMER = "Zhou et al. 2023 (Spikformer), arXiv:2209.15425; ZK-Zhou/spikformer"
 
 
-@register.attention("ssa", source=SPIKFORMER)
+@register.attention("ssa", aliases=("spatial",), source=SPIKFORMER)
 class SSA(QKVAttention):
     """Spiking self-attention: neuron(scale Q K^T V) within each time step, no softmax.
 

@@ -24,17 +24,25 @@ from st_utils.training.validation import limits, schema_of
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, with the nearest option for an unknown one."""
+    """An argument parser whose errors are one line, with the nearest option for an unknown one.
+
+    `_` in an option's name is `-`: `--batch_size 64` is `--batch-size 64`.
+    """
 
     def error(self, message: str) -> typing.NoReturn:
         raise UserError(message)
 
     def parse(self, argv: Iterable[str]) -> dict[str, Any]:
-        found, unknown = self.parse_known_args(_joined(argv))
+        found, unknown = self.parse_known_args([_hyphened(token) for token in _joined(argv)])
         if unknown:
             options = [option for action in self._actions for option in action.option_strings]
             raise UserError(f"unknown argument {unknown[0]}{nearest(unknown[0].split('=')[0], options)}; see --help")
         return vars(found)
+
+
+def _hyphened(token: str) -> str:
+    option, equals, value = token.partition("=")
+    return option.replace("_", "-") + equals + value if option.startswith("--") else token
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

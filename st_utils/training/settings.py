@@ -185,7 +185,7 @@ class Settings:
     eval: bool = _setting(False, "run", "only test what --resume names", result=False)
     fold: bool = _setting(False, "run", "with --eval: norms folded into the convolutions", result=False)
     profile: bool = _setting(
-        False, "analysis", "only print operations, energy, firing rates and time by layer", result=False
+        False, "analysis", "only print operations, energy, firing rates and time by layer, block and step", result=False
     )
     show: str | None = _setting(
         None,
@@ -230,7 +230,7 @@ class Settings:
     recipe: str | None = _setting(
         None, "run", "recipe name, or none (default: the model's and data set's)", result=False
     )
-    config: str | None = _setting(None, "run", "YAML file of settings", result=False)
+    config: str | None = _setting(None, "run", "YAML file of settings, or the authors' own", result=False)
     dry_run: Count | None = _setting(
         None, "run", "measure N steps, say what the whole run needs, and stop", result=False
     )

@@ -36,3 +36,45 @@ def test_rates_by_hand():
     assert rates.by_layer() == pytest.approx({"wide": 3 / 6, "narrow": 2 / 2})
     assert rates.sites == {"wide": 18, "narrow": 6}
     assert FiringRates(nn.Linear(2, 2)).mean() is None
+
+
+class OneByOne(TwoNodes):
+    """The same, a time step at a time."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([super(OneByOne, self).forward(step[None]) for step in x])
+
+
+class TwiceUsed(TwoNodes):
+    """One node in two places."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.narrow(2 * self.wide(2 * self.wide(x))[..., :1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", [TwoNodes, OneByOne])
+def test_rates_by_step_by_hand(kind, dtype):
+    """Of 3 neurons 2 fire in the first step and 1 in the second; a second sample, of zeros, halves all of it."""
+    model = kind()
+    x = torch.tensor([[[2.0, 2.0, 0.0]], [[2.0, 0.0, 0.0]]], dtype=dtype)
+    rates = FiringRates(model, steps=2)
+    with rates.counting():
+        model(x)
+    assert rates.by_step() == {"wide": [2 / 3, 1 / 3], "narrow": [1.0, 1.0]}
+    with rates.counting():
+        model(torch.zeros_like(x))
+    assert rates.by_step() == {"wide": [2 / 6, 1 / 6], "narrow": [0.5, 0.5]}
+    assert {name: sum(spikes).item() for name, spikes in rates.step_spikes.items()} == {
+        name: spikes.item() for name, spikes in rates.spikes.items()
+    }
+    assert not model._forward_pre_hooks
+
+
+def test_steps_that_cannot_be_told_apart_are_not_told():
+    rates = FiringRates(TwiceUsed(), steps=2)
+    with rates.counting():
+        rates.model(torch.ones(2, 1, 3))
+    assert rates.by_step()["wide"] is None
+    assert rates.by_step()["narrow"] == [1.0, 1.0]
+    assert rates.by_layer()["wide"] == 1.0

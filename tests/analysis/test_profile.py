@@ -11,6 +11,7 @@ from torch import nn
 import zoo
 from st_utils.analysis.profile import EnergyModel, profile
 from st_utils.errors import UserError
+from st_utils.layer.fold_norms import fold_norms
 from tests.analysis.firing_models import SIZE, lively
 
 
@@ -59,6 +60,47 @@ class TestProfile:
         nodes = [layer for layer in layers if layer["kind"] == "node"]
         assert len(nodes) == 12
         assert all(0 <= layer["firing_rate"] <= 1 and layer["ms"] > 0 for layer in nodes)
+
+    def test_blocks_are_the_sums_of_their_layers(self):
+        found = profile(lively(f"spikformer({SIZE})"), torch.rand(2, 3, 16, 16), rounds=1)
+        totals, blocks = found["totals"], found["blocks"]
+        assert [block["label"] for block in blocks] == ["embedding", "block 1", "head"]
+        for name, total in {"macs": "macs", "acs": "sops", "energy_memory_mj": "energy_memory_mj", "ms": "ms"}.items():
+            assert sum(block[name] for block in blocks) == pytest.approx(totals[total])
+            for block in blocks:
+                assert sum(role[name] for role in block["roles"].values()) == pytest.approx(block[name])
+        assert set(blocks[1]["roles"]) == {"q", "k", "v", "attention", "mlp"}
+        nodes = [layer for layer in found["layers"] if layer["block"] == "blocks.0" and layer["kind"] == "node"]
+        spikes = sum(layer["firing_rate"] * layer["neuron_steps"] for layer in nodes)
+        assert blocks[1]["firing_rate"] == pytest.approx(spikes / sum(layer["neuron_steps"] for layer in nodes))
+
+    @pytest.mark.parametrize("form", ["as it is", "folded", "bf16"])
+    def test_steps_and_chunks_against_a_count_of_ones_own(self, form):
+        """Firing by step of every node, and by chunk in `statten`, from outputs that hooks of this test kept."""
+        model = lively(f"spikformer({SIZE}, attention=statten(chunk=2))")
+        x = torch.rand(3, 3, 16, 16)
+        if form == "folded":
+            model = fold_norms(model)
+        if form == "bf16":
+            model, x = model.bfloat16(), x.bfloat16()
+        kept: dict[str, list[torch.Tensor]] = {}
+        nodes = {name: m for name, m in model.named_modules() if getattr(m, "part_kind", None) == "node"}
+        for name, node in nodes.items():
+            node.register_forward_hook(lambda _m, _x, y, name=name: kept.setdefault(name, []).append(y.double()))
+        found = profile(model, x, rounds=0)
+        outputs = {name: torch.cat(ys[: len(x)], dim=1) for name, ys in kept.items()}  # an image at a time comes first
+        rows = {layer["name"]: layer for layer in found["layers"] if layer["kind"] == "node"}
+        assert rows.keys() == outputs.keys()
+        for name, row in rows.items():
+            assert row["firing_by_step"] == pytest.approx(outputs[name].flatten(1).mean(1).tolist())
+            assert sum(row["firing_by_step"]) / 4 == pytest.approx(row["firing_rate"])
+        for part in ("q", "k", "v"):
+            name = f"blocks.0.attention.branch.{part}.node"
+            chunks = outputs[name].unflatten(0, (2, 2)).flatten(1).mean(1).tolist()
+            assert rows[name]["firing_by_chunk"] == pytest.approx(chunks)
+            assert found["blocks"][1]["roles"][part]["firing_rate"] == pytest.approx(rows[name]["firing_rate"])
+        assert sum(map(sum, (row["firing_by_step"] for row in rows.values()))) > 0.1
+        assert not any("firing_by_chunk" in row for name, row in rows.items() if "attention.branch" not in name)
 
     def test_the_model_stays_as_it_was(self):
         model = lively(f"spikformer({SIZE})").train()

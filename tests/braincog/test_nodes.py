@@ -292,6 +292,10 @@ def from_settings(case):
     return create("node", f"braincog.{case['class']}", **args)
 
 
+def test_a_name_without_its_prefix():
+    assert create("node", "LIFNode(tau=3.0)").spec == "braincog.LIFNode(tau=3.0)"
+
+
 @pytest.mark.skipif(not CASES, reason="no golden numbers beside the project")
 def test_golden():
     shape = GOLDEN["input"]["shape"]

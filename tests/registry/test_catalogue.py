@@ -108,7 +108,7 @@ def test_unknown_names_give_the_choices_and_the_nearest(shop):
     assert message == "unknown attention 'stattn'; did you mean 'statten'?; choices: ssa, statten"
     assert refused(shop.create, "attention", "zzzz") == "unknown attention 'zzzz'; choices: ssa, statten"
     assert "did you mean 'leaky'?" in refused(shop.create, "node", "leakyy")
-    assert "did you mean 'spikformer'?" in refused(shop.create, "model", "SPIKFORMER")
+    assert "did you mean 'spikformer'?" in refused(shop.create, "model", "SPIKFORMR")
     assert refused(shop.create, "dataset", "x") == (
         "no dataset is registered; `import zoo` registers this project's parts"
     )
@@ -168,8 +168,9 @@ class Far:
 def test_a_family_is_listed_only_when_asked_for(shop):
     far = Far(shop.register)
     assert shop.create("node", "lif") and shop.names("node", families=False) == ["if", "lif"]
-    assert refused(shop.create, "node", "lff").endswith("did you mean 'lif'?; choices: if, lif, far.*")
     assert far.listed == 0
+    assert refused(shop.create, "node", "lff").endswith("did you mean 'lif'?; choices: if, lif, far.*")
+    assert far.listed == 1  # an unknown name may be one of the family's without its prefix
     assert shop.names("node") == ["far.IFNode", "far.LIFNode", "if", "lif"]
     assert shop.names("node", "far.L*") == ["far.LIFNode"]
     assert far.loaded == []
@@ -184,6 +185,22 @@ def test_a_family_s_part_is_loaded_once_and_built_like_any(shop):
     assert shop.catalogue.entry("node", "far.LIFNode").source == "far away"
     assert shop.names("node", families=False) == ["if", "lif"]
     assert shop.names("node") == ["far.IFNode", "far.LIFNode", "if", "lif"]
+
+
+def test_case_and_a_family_s_prefix_may_be_left_out(shop):
+    assert shop.catalogue.entry("model", "SpikFormer").name == "spikformer"
+    assert shop.create("attention", "SSA(dim=8, node=LEAKY(tau=3))").spec == "ssa(dim=8, node=lif(tau=3.0))"
+    far = Far(shop.register)
+    assert shop.create("node", "LIFNode(tau=3)").spec == "far.LIFNode(tau=3.0)"
+    assert shop.create("node", "lifnode").spec == "far.LIFNode"
+    assert far.loaded == ["far.LIFNode"]
+
+
+def test_a_name_that_differs_in_case_from_two_is_neither(shop):
+    shop.register.node("one", aliases=("Twice",))(dict)
+    shop.register.node("two", aliases=("twice",))(dict)
+    assert "unknown node 'TWICE'" in refused(shop.create, "node", "TWICE")
+    assert shop.catalogue.entry("node", "Twice").name != shop.catalogue.entry("node", "twice").name
 
 
 @pytest.mark.parametrize("name", ["far.LIFNod", "far.lifnode", "FAR.LIFNode"])

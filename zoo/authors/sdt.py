@@ -38,7 +38,7 @@ def _sdsa(pool: str) -> Spec:
     return Spec("sdsa", {"pool": pool, "legacy_token_pool": pool != "none"})
 
 
-def _attention(args: ConstructorArguments, fork: bool) -> Spec:
+def attention_of(args: ConstructorArguments, fork: bool) -> Spec:
     """Their attention: STAtten, or SDT's. For events, SDT's repository pools k and v, STAtten's also q."""
     events = bool(args["dvs_mode"])
     if not fork or args["attention_mode"] == "SDT":
@@ -64,7 +64,7 @@ def _our_arguments(file: str, args: ConstructorArguments, step: int) -> dict[str
         "num_heads": args["num_heads"],
         "mlp_ratio": args["mlp_ratios"],
         "embedding": Spec("ms_sps", {"pooling": args["pooling_stat"]}),
-        "attention": _attention(args, fork),
+        "attention": attention_of(args, fork),
         "legacy_mlp_residual": args["mlp_ratios"] == 1,
         **nodes,
     }

@@ -42,14 +42,23 @@ FREE = {
 }
 
 
-def _our_arguments(file: str, args: ConstructorArguments, step: int) -> dict[str, Any]:
-    """Arguments of both constructors; the threshold is rounded to float32, in which their code holds it."""
-    node, surrogate = (getattr(args[name], "__name__", args[name]) for name in ("node_type", "act_fun"))
+def node_of(node: str, surrogate: str, threshold: float, tau: float) -> Spec:
+    """The node that BrainCog's class `node` with the surrogate is; raises UserError where none is.
+
+    The threshold is rounded to float32, in which their code holds it.
+    """
     if node not in NODES or surrogate not in SURROGATES:
         raise UserError(f"no node here is the authors' {node} with {surrogate}")
+    further = {} if node == "IFNode" else {"tau": float(tau)}
+    return Spec(NODES[node], {"threshold": float(np.float32(threshold)), "surrogate": SURROGATES[surrogate], **further})
+
+
+def _our_arguments(file: str, args: ConstructorArguments, step: int) -> dict[str, Any]:
+    """Arguments of both constructors."""
+    node, surrogate = (getattr(args[name], "__name__", args[name]) for name in ("node_type", "act_fun"))
+    spec = node_of(node, surrogate, args["threshold"], args["tau"])
     if args["layer_by_layer"] or args["spike_output"] or args["encode_type"] != "direct":
         raise UserError("the authors' forward runs step by step, with encode_type direct and no spike_output")
-    tau = {} if node == "IFNode" else {"tau": float(args["tau"])}
     more, channels = {"img_size": 48}, 2
     if "resnet" in file:
         more = {"stem": "conv7" if args["dataset"] == "imnet" else "conv3"}
@@ -59,10 +68,7 @@ def _our_arguments(file: str, args: ConstructorArguments, step: int) -> dict[str
         "in_channels": channels,
         "step": args["step"],
         "width": args["inplanes"],
-        "node": Spec(
-            NODES[node],
-            {"threshold": float(np.float32(args["threshold"])), "surrogate": SURROGATES[surrogate], **tau},
-        ),
+        "node": spec,
         "transfer": True,
         "legacy_step_norm": True,
         **more,
