@@ -1,8 +1,8 @@
 """The spec language: one call expression, `NAME` or `NAME(arg=value, ...)`, parsed and never evaluated.
 
-A value is a number, `true` / `false` / `none` (Python's spelling too), a quoted string, a list or tuple, or
-another spec. `parse` turns text into a `Spec`, `str` turns a `Spec` into its canonical text: arguments
-sorted, every value in one spelling. For every spec within the limits `parse(str(spec)) == spec`.
+A value is a number, `true` / `false` / `none` (Python's spelling too), a quoted string, a list or tuple, or another
+spec. `parse` turns text into a `Spec`, `str` turns a `Spec` into its canonical text: arguments sorted, every value in
+one spelling. For every spec within the limits `parse(str(spec)) == spec`.
 
     spec = parse("sdt(node=lif(tau=2.), depth = 2)")
     spec.args["depth"]  # 2
@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -137,9 +138,8 @@ def _escape(char: str) -> str:
 def parse(text: str | Spec) -> Spec:
     """Parse one spec.
 
-    Raises SpecError, with a caret under the place, for anything that is not exactly one well-formed spec of
-    at most 4,096 characters (as written and in canonical form) nested at most 16 deep. A Spec is returned as
-    it is.
+    Raises SpecError, with a caret under the place, for anything that is not exactly one well-formed spec of at most
+    4,096 characters (as written and in canonical form) nested at most 16 deep. A Spec is returned as it is.
     """
     if isinstance(text, Spec):
         return text
@@ -147,6 +147,11 @@ def parse(text: str | Spec) -> Spec:
         raise SpecError(f"a spec is text such as 'spikformer(depth=2)', not {type(text).__name__}")
     if len(text) > MAX_LENGTH:
         raise SpecError(f"the spec has {len(text)} characters; at most {MAX_LENGTH} are allowed")
+    return _parse(text)
+
+
+@lru_cache(maxsize=1024)  # building a model parses hundreds of times, a dozen texts: a quarter of its time
+def _parse(text: str) -> Spec:
     reader = _Reader(text)
     spec = reader.spec()
     reader.skip()

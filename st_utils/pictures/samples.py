@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+GAP, ROOM = 0.12, 0.32  # beside an image, and above it for its title; in heights of an image
+
 
 def as_pictures(images: Tensor) -> Tensor:
     """Turn frames `[N, T, C, H, W]` into images `[N, 1 or 3, H', W']`; images are returned as they are.
@@ -55,12 +57,16 @@ def as_films(frames: Tensor) -> Tensor:
 def draw_samples(
     figure: Any, images: Tensor, titles: Sequence[str], colors: Sequence[str], columns: int = 12, rows: int = 2
 ) -> None:
-    """Draw up to rows x columns inputs `[N, ...]` into a (sub)figure, each under its title in its colour."""
-    axes = figure.subplots(rows, min(columns, len(images)), squeeze=False).ravel()
-    for axis in axes:
-        axis.axis("off")
-        axis.xaxis.set_visible(False)
-        axis.yaxis.set_visible(False)
-    for axis, image, title, color in zip(axes, as_grey_or_rgb(images), titles, colors, strict=False):
-        axis.imshow(image.squeeze(-1).numpy(), cmap="gray")
-        axis.set_title(title, fontsize=9, color=color)
+    """Draw up to rows x columns inputs `[N, ...]` into a (sub)figure, each under its title in its colour.
+
+    All in one axes: 24 axes, and the layout of their ticks, took 0.7 s, half the time of the shortest runs.
+    """
+    shown = as_grey_or_rgb(images[: rows * columns])
+    columns, shape = min(columns, len(shown)), shown.shape[2] / shown.shape[1]  # an image is `shape` wide and 1 high
+    axes = figure.subplots()
+    axes.axis("off")
+    for index, (image, title, color) in enumerate(zip(shown, titles, colors, strict=False)):
+        left, top = index % columns * (shape + GAP), -(index // columns) * (1 + ROOM)
+        axes.imshow(image.squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, extent=(left, left + shape, top - 1, top))
+        axes.text(left + shape / 2, top + 0.04, title, fontsize=9, color=color, ha="center", va="bottom")
+    axes.set(xlim=(0, columns * (shape + GAP) - GAP), ylim=(-(rows - 1) * (1 + ROOM) - 1, ROOM))

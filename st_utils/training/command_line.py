@@ -95,7 +95,9 @@ def _from_yaml(text: str) -> Any:
 def _metavar(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return "{" + ",".join(schema["enum"]) + "}"
-    return {"integer": "N", "number": "X", "string": "TEXT"}.get(schema["type"], "[LOW,HIGH]")
+    if schema["type"] == "array":
+        return "[LOW,HIGH]" if "prefixItems" in schema else "[N,...]"
+    return {"integer": "N", "number": "X", "string": "TEXT"}[schema["type"]]
 
 
 def _shown(value: Any) -> str:

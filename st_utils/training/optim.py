@@ -40,8 +40,9 @@ def build_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
 def build_schedule(optimizer: Optimizer, settings: Settings) -> Any:
     """Build timm's schedule `settings.sched` over `settings.epochs`, the warm-up and the cool-down among them.
 
-    Raises UserError for a schedule that timm does not have, or that does not fit this version of torch.
+    Raises UserError for a schedule that does not fit this version of torch, and for multistep without milestones.
     """
+    milestones = _milestones(settings)
     warmup, cooldown = settings.warmup_epochs, settings.cooldown_epochs
     if warmup + cooldown >= settings.epochs and (warmup or cooldown):
         logger.warning("epochs=%d leaves no room for the warm-up and cool-down: without them", settings.epochs)
@@ -53,7 +54,8 @@ def build_schedule(optimizer: Optimizer, settings: Settings) -> Any:
         warmup_lr=settings.warmup_lr,
         warmup_epochs=warmup,
         cooldown_epochs=cooldown,
-        decay_epochs=settings.decay_epochs,
+        decay_epochs=milestones or settings.decay_epochs,  # timm 0.5 reads multistep's milestones here
+        decay_milestones=milestones,
         decay_rate=settings.decay_rate,
         patience_epochs=10,
     )
@@ -64,6 +66,25 @@ def build_schedule(optimizer: Optimizer, settings: Settings) -> Any:
             f"sched {settings.sched!r} of timm {timm.__version__} does not fit this torch: {error}"
         ) from None
     return schedule
+
+
+def _milestones(settings: Settings) -> list[int] | None:
+    """The milestones for timm, each plus 1; None where the schedule has none.
+
+    In the epoch that starts after t others, timm counts the milestones up to t + 1, torch's MultiStepLR those up to t:
+    timm's own [10, 15] would decay one epoch early, after 9 and 14 epochs.
+    """
+    given, epochs = settings.milestones, settings.epochs
+    if settings.sched != "multistep":
+        if given:
+            logger.warning("milestones=%s is ignored: sched=%s, not multistep", list(given), settings.sched)
+        return None
+    if not given:
+        raise UserError("sched=multistep needs milestones, such as --milestones '[10, 15]'")
+    if given[-1] >= epochs:
+        beyond = [milestone for milestone in given if milestone >= epochs]
+        logger.warning("milestones=%s: a run of %d epochs never trains after %s", list(given), epochs, beyond)
+    return [milestone + 1 for milestone in given]
 
 
 def build_mixup(settings: Settings, num_classes: int, count: int) -> BatchMix | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, NonNegativeInt
@@ -42,6 +43,12 @@ def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+def _increasing(epochs: tuple[int, ...]) -> tuple[int, ...]:
+    if not all(before < after for before, after in pairwise(epochs)):
+        raise ValueError("takes epochs in increasing order")
+    return epochs
+
+
 def _axis(text: str) -> str:
     Axis.parse(text)
     return text
@@ -60,6 +67,12 @@ Areas = Annotated[tuple[Share, Share], BeforeValidator(_listed), AfterValidator(
 Ratios = Annotated[tuple[Positive, PositiveOrInf], BeforeValidator(_listed), AfterValidator(_ordered)]
 Pixel = Annotated[tuple[NonNegativeInt, NonNegativeInt], BeforeValidator(_listed)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Milestones = Annotated[
+    tuple[Count, ...],
+    Field(min_length=1, json_schema_extra={"uniqueItems": True}),
+    BeforeValidator(_listed),
+    AfterValidator(_increasing),
+]
 Grid = Annotated[str, AfterValidator(_axis), Field(examples=["-1:1:51", "0:0.5:11"])]
 
 
@@ -147,15 +160,18 @@ class Settings:
         "weight decay, of weights with more than one axis that are no biases, norms, or in a part's no_weight_decay()",
     )
     momentum: NonNegative = _setting(0.9, "training", "momentum, for the optimisers that have it")
-    sched: Literal["cosine", "tanh", "step", "plateau", "poly"] = _setting(
+    sched: Literal["cosine", "tanh", "step", "multistep", "plateau", "poly"] = _setting(
         "cosine", "training", "timm schedule; plateau needs timm 1.0 or newer"
+    )
+    milestones: Milestones | None = _setting(
+        None, "training", "sched=multistep: epochs after which the rate is multiplied by decay-rate, such as '[10, 15]'"
     )
     min_lr: NonNegative = _setting(1e-5, "training", "learning rate at the end of the schedule")
     warmup_epochs: NonNegativeInt = _setting(0, "training", "epochs of rising learning rate")
     warmup_lr: NonNegative = _setting(1e-5, "training", "learning rate at the start of the warm-up")
     cooldown_epochs: NonNegativeInt = _setting(0, "training", "last epochs, at min-lr")
     decay_epochs: PositiveOrInf = _setting(30.0, "training", "epochs between decays of sched=step")
-    decay_rate: NonNegative = _setting(0.1, "training", "factor of sched=step and plateau")
+    decay_rate: NonNegative = _setting(0.1, "training", "factor of sched=step, multistep and plateau")
     smoothing: BelowOne = _setting(0.0, "training", "label smoothing")
     tet: bool = _setting(False, "training", "TET loss: cross-entropy at every time step, and its regulariser")
     tet_means: Number = _setting(1.0, "training", "logit that TET's regulariser draws towards")

@@ -193,10 +193,27 @@ def later_version(tmp_path_factory) -> Path:
     return copy
 
 
-def later(version: Path, *arguments: str | Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "main.py", *map(str, arguments)]
+SCRIPT = """
+import json, sys
+import main
+for words in json.loads(sys.argv[1]):
+    print("status", main.main(words), flush=True)
+"""
+
+
+def later(version: Path, *commands: list[str | Path]) -> list[str]:
+    """What each command prints in the later version, which is imported once for all; each ends with status 0."""
+    words = json.dumps([list(map(str, command)) for command in commands])
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=version, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, words], cwd=version, env=environment, capture_output=True, text=True, check=False
+    )
+    said, statuses = (
+        re.split(r"^status \d+\n", done.stdout, flags=re.MULTILINE),
+        re.findall(r"^status (\d+)$", done.stdout, re.MULTILINE),
+    )
+    assert statuses == ["0"] * len(commands), done.stderr
+    return said[:-1]
 
 
 @pytest.fixture(scope="module")
@@ -215,31 +232,29 @@ def accuracy(text: str) -> str:
 def test_an_old_run_keeps_the_defaults_that_it_was_made_with(learned, later_version, tmp_path):
     recorded = f"{json.loads((learned / 'summary.json').read_text())['top1']:.2f}"
     shutil.copy(learned / "last.safetensors", tmp_path / "alone.safetensors")
-    for what in (learned, learned / "last.safetensors", tmp_path / "alone.safetensors"):
-        for typed in ([], [*TINY[:6]]):
-            done = later(later_version, *typed, "--device", "cpu", "--eval", "--resume", what)
-            assert done.returncode == 0, done.stderr
-            if typed and what == tmp_path / "alone.safetensors":  # with other defaults, and it says so
-                assert "node.tau=2.0, now 1.25" in done.stdout
-            else:
-                assert accuracy(done.stdout) == recorded, (what, typed)
-                assert "it keeps its own (node.tau=2.0, now 1.25)" in done.stdout
-    asked = later(later_version, "--node", "lif(tau=1.25)", "--device", "cpu", "--eval", "--resume", learned)
-    assert accuracy(asked.stdout) != recorded, "what is asked for is done"
-    assert "not what" in asked.stdout and "node.tau=2.0, now 1.25" in asked.stdout
+    places = learned, learned / "last.safetensors", tmp_path / "alone.safetensors"
+    cases = [(what, typed) for what in places for typed in ([], TINY[:6])]
+    cases.append((learned, ["--node", "lif(tau=1.25)"]))
+    said = later(later_version, *([*typed, "--device", "cpu", "--eval", "--resume", what] for what, typed in cases))
+    for (what, typed), text in zip(cases, said, strict=True):
+        if "--node" in typed:
+            assert accuracy(text) != recorded, "what is asked for is done"
+            assert "not what" in text and "node.tau=2.0, now 1.25" in text
+        elif typed and what == tmp_path / "alone.safetensors":  # with other defaults, and it says so
+            assert "node.tau=2.0, now 1.25" in text
+        else:
+            assert accuracy(text) == recorded, (what, typed)
+            assert "it keeps its own (node.tau=2.0, now 1.25)" in text
 
 
 def test_training_does_not_mix_defaults(learned, later_version, tmp_path):
     folder = shutil.copytree(learned, tmp_path / "runs" / "run")
     unfinish(folder)
     words = [*TINY, "--epochs", "10", "--lr", "0.01", "--batch-size", "32", "--clip-grad", "null"]
-    anew = later(later_version, *words, "--output", folder.parent, "--resume", "auto")
-    assert anew.returncode == 0, anew.stderr
-    assert f"{folder} is the same but for defaults of model (node.tau=2.0, now 1.25): starting anew" in anew.stdout
+    anew, on = later(later_version, [*words, "--output", folder.parent, "--resume", "auto"], ["--resume", folder])
+    assert f"{folder} is the same but for defaults of model (node.tau=2.0, now 1.25): starting anew" in anew
     assert len(runs_in(folder.parent)) == 2
-    on = later(later_version, "--resume", folder)
-    assert on.returncode == 0, on.stderr
-    assert "it keeps its own (node.tau=2.0, now 1.25)" in on.stdout
+    assert "it keeps its own (node.tau=2.0, now 1.25)" in on
     before, after = (json.loads((each / "summary.json").read_text()) for each in (learned, folder))
     assert after["full_spec"] == before["full_spec"]
     assert after["top1"] == before["top1"]
@@ -250,14 +265,12 @@ def test_a_data_set_keeps_its_recorded_arguments(later_version, tmp_path):
     data, output = photos(tmp_path / "data", 0), tmp_path / "runs"
     assert run(*PHOTOS, "--data-dir", data, "--output", output) == 0
     (folder,) = runs_in(output)
-    done = later(later_version, "--eval", "--resume", folder)
-    assert "defaults of folder have changed since the run was made: it keeps its own (holdout=5, now 2)" in done.stdout
-    assert accuracy(done.stdout) == f"{json.loads((folder / 'summary.json').read_text())['top1']:.2f}"
-    assert "not what" not in done.stdout
-    anew = later(
-        later_version, *PHOTOS, "--data-dir", data, "--output", output, "--clip-grad", "null", "--resume", "auto"
-    )
-    assert "defaults of dataset (holdout=5, now 2)" in anew.stdout
+    again = [*PHOTOS, "--data-dir", data, "--output", output, "--clip-grad", "null", "--resume", "auto"]
+    done, anew = later(later_version, ["--eval", "--resume", folder], again)
+    assert "defaults of folder have changed since the run was made: it keeps its own (holdout=5, now 2)" in done
+    assert accuracy(done) == f"{json.loads((folder / 'summary.json').read_text())['top1']:.2f}"
+    assert "not what" not in done
+    assert "defaults of dataset (holdout=5, now 2)" in anew
 
 
 # -- settings ----------------------------------------------------------------------------------------------

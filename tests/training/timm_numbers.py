@@ -19,7 +19,7 @@ from st_utils.data.images.augment import Augment, eval_transform, random_erasing
 from st_utils.training.optim import build_mixup, build_optimizer, build_schedule
 from st_utils.training.settings import Settings
 
-SCHEDULES = ("cosine", "tanh", "step", "poly")
+SCHEDULES = ("cosine", "tanh", "step", "multistep", "poly")
 # not lars, radam and adafactor, whose formulas timm itself has changed since 0.5.4
 OPTIMIZERS = ("adamw", "adam", "sgd", "momentum", "rmsprop", "lamb", "nadam", "madgrad", "lookahead_adamw")
 AUGMENTS = {
@@ -44,7 +44,10 @@ def drawn_like(shape: torch.Size, index: int) -> Tensor:
 def schedules() -> dict[str, Tensor]:
     found = {}
     for name in SCHEDULES:
-        settings = Settings(sched=name, epochs=30, warmup_epochs=4, cooldown_epochs=3, decay_epochs=7)
+        milestones = (6, 13) if name == "multistep" else None
+        settings = Settings(
+            sched=name, epochs=30, warmup_epochs=4, cooldown_epochs=3, decay_epochs=7, milestones=milestones
+        )
         optimizer = build_optimizer(nn.Linear(2, 2), settings)
         schedule = build_schedule(optimizer, settings)
         rates = []

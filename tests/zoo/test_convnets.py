@@ -57,28 +57,38 @@ def test_sew_resnet18_is_spikingjellys(connect):
         torch.testing.assert_close(ours.eval()(x, per_step=True), theirs.eval()(x.transpose(0, 1)), rtol=0, atol=1e-10)
 
 
-def test_csnn_is_the_tutorials_in_snntorch():
+@pytest.mark.parametrize(("channels", "size"), [((12, 64), (1, 28, 28)), ((12, 32), (2, 34, 34))])
+@pytest.mark.parametrize("spiking_output", [False, True])
+def test_csnn_is_the_tutorials_in_snntorch(channels, size, spiking_output):
     """The same layers from snnTorch, whose neuron resets at once here and fires above the threshold."""
     import snntorch
 
     torch.manual_seed(0)
-    ours = zoo.create_model("csnn(step=5, node=lif(decay_input=false, surrogate=atan(strict=true)))").double()
+    ours = zoo.create_model(
+        "csnn(step=5, node=lif(decay_input=false, surrogate=atan(strict=true)))",
+        channels=channels, in_channels=size[0], img_size=size[1], spiking_output=spiking_output,
+    ).double()  # fmt: skip
     with torch.no_grad():
         for p in ours.parameters():
             p.mul_(4)
-    x = torch.rand(2, 1, 28, 28, dtype=torch.float64)
-    first, second = (
-        snntorch.Leaky(beta=0.5, threshold=1.0, reset_mechanism="zero", reset_delay=False).double() for _ in range(2)
+    x = torch.rand(2, *size, dtype=torch.float64)
+    first, second, last = (
+        snntorch.Leaky(beta=0.5, threshold=1.0, reset_mechanism="zero", reset_delay=False).double() for _ in range(3)
     )
-    v, w = first.init_leaky(), second.init_leaky()
+    v, w, u = first.init_leaky(), second.init_leaky(), last.init_leaky()
     (conv1, pool1), (conv2, pool2) = ours.layers[0], ours.layers[2]
-    expected = []
+    expected, linear = [], ours.head[0] if spiking_output else ours.head
     for _ in range(5):
         spikes, v = first(pool1(conv1(x)), v)
         spikes, w = second(pool2(conv2(spikes.double())), w)
-        expected.append(ours.head(spikes.double().flatten(1)))
+        expected.append(linear(spikes.double().flatten(1)))
+        if spiking_output:
+            fired, u = last(expected.pop(), u)
+            expected.append(fired.double())
     assert 0.05 < spikes.mean() < 0.95
+    assert not spiking_output or 0.05 < torch.stack(expected).mean() < 0.95
     torch.testing.assert_close(ours(x, per_step=True), torch.stack(expected), rtol=0, atol=1e-12)
+    torch.testing.assert_close(ours(x), torch.stack(expected).mean(0), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("style", ["spike", "membrane", "norm"])
@@ -116,6 +126,7 @@ def test_dta_off_has_no_neuron_in_the_stem():
         ("sew_resnet18(depths=[0, 0, 0, 0])", "depths have a block"),
         ("csnn(img_size=12)", "12 x 12 pixels are too few for 2 convolutions"),
         ("csnn(channels=[0])", "channels and kernel must be at least 1"),
+        ("csnn(spiking_output=true, transfer=true)", "has no linear head, which transfer=true needs"),
         ("dta_snn18(attention=ssa, num_heads=7)", "dim=64 is not a multiple of num_heads=7"),
     ],
 )

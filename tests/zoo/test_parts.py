@@ -94,16 +94,23 @@ def test_no_sample_depends_on_its_neighbours_with_any_node(node):
 def active_model(model: str, **parts: str) -> torch.nn.Module:
     """A model in eval mode, weighted and biased so that its neurons fire, whose norms have seen data."""
     torch.manual_seed(1)
-    net = zoo.create_model(model, **TINY, **parts).double().train()
+    net = zoo.create_model(model, **TINY, **parts).double()
     for module in net.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.normal_(module.weight, std=2.5 * module.weight[0].numel() ** -0.5)
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.constant_(module.weight, 2)
             torch.nn.init.constant_(module.bias, 1)
+    return settled(net, images(8, torch.float64))
+
+
+def settled(net: torch.nn.Module, x: torch.Tensor) -> torch.nn.Module:
+    """The model in eval mode; its norms have the statistics of x, which many passes with momentum 0.1 approach."""
+    for module in net.modules():
+        if hasattr(module, "momentum"):
+            module.momentum = 1.0
     with torch.no_grad():
-        for _ in range(20):
-            net(images(8, torch.float64))
+        net.train()(x)
     return net.eval()
 
 

@@ -67,6 +67,23 @@ def test_published_sizes_from_recipes(recipe):
     assert sum(p.numel() for p in built.parameters()) == PUBLISHED_SIZES[recipe]
 
 
+@pytest.mark.parametrize(
+    ("recipe", "size", "parameters"),
+    [
+        ("csnn_mnist", {"in_channels": 1, "img_size": 28}, 29_826),
+        ("csnn_nmnist", {"in_channels": 2, "img_size": 34}, 18_254),
+    ],
+)
+def test_the_recipes_of_csnn(recipe, size, parameters):
+    """Found by model and data set: Adam with 1e-2, x 0.1 after epochs 10 and 15, and the networks of the tutorials."""
+    settings, found = resolve({"model": "csnn", "dataset": recipe.removeprefix("csnn_"), "device": "cpu"})
+    assert found == recipe
+    assert (settings.opt, settings.lr, settings.weight_decay) == ("adam", 1e-2, 0)
+    assert (settings.sched, settings.milestones, settings.decay_rate) == ("multistep", (10, 15), 0.1)
+    model = zoo.create_model(settings.model, **size)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
 def test_the_command_lines_of_transfer():
     """Transfer-for-DVS's README and scripts; their learning rate is scaled by batch / 1024."""
     readme, _ = resolve({"recipe": "Transfer-for-DVS/README", "device": "cpu"})

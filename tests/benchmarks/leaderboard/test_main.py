@@ -5,9 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,9 +21,9 @@ from benchmarks.leaderboard.__main__ import main
 from benchmarks.leaderboard.store import Store, this_process
 from benchmarks.leaderboard.suite import Run, load_suite
 from benchmarks.leaderboard.table import join_seeds
-from tests.benchmarks.leaderboard.tiny_suite import PHOTOS, TINY, ended, leaderboard, photos, rows_of, statuses
+from tests.benchmarks.leaderboard.tiny_suite import PHOTOS, TINY, ended, photos, rows_of, statuses
+from tests.processes import finished, started
 
-ROOT = Path(__file__).parents[3]
 # a network that learns in seconds, the same with a learning rate of nothing, and one that can't be built
 SUITE = """
 dataset: digits
@@ -47,14 +44,12 @@ def done(tmp_path_factory) -> dict[str, Any]:
     suite, store = folder / "mine.yml", folder / "r.db"
     suite.write_text(SUITE)
     words = ["run", "--suite", str(suite), "--store", str(store), "--jobs", "2"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "benchmarks.leaderboard", *words], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 1, ended.stderr
+    status, said = finished("benchmarks.leaderboard", *words, told=folder / "said.log")
+    assert status == 1, said
     assert main(["report", "--store", str(store), "--out", str(folder / "out")]) == 0
     with Store(store) as opened:
         runs = opened.runs()
-    return {"folder": folder, "store": store, "words": words, "said": ended, "runs": runs}
+    return {"folder": folder, "store": store, "words": words, "said": said, "runs": runs}
 
 
 def test_what_did_not_learn_is_said_of_real_runs(done):
@@ -101,7 +96,7 @@ def test_a_failed_runs_log_stays_and_is_replaced(done, monkeypatch):
     for run in failed:
         log = done["folder"] / "r.db.runs" / f"{run['key']}.log"
         assert str(log) in run["error"]
-        assert str(log) in done["said"].stderr
+        assert str(log) in done["said"]
         assert log.read_text().count("error: ") == 1
         assert "embed_dim must be a multiple of 8, not 12" in log.read_text()
         log.write_text("of a run before\n" * 3)
@@ -129,19 +124,19 @@ def test_status_of_what_runs_and_of_what_was_lost(tmp_path, capsys):
     """A runner with one run under way and one queued; then it is killed."""
     suite, store = tmp_path / "long.yml", tmp_path / "r.db"
     suite.write_text(SUITE.split("entries:")[0].replace("epochs: 2", "epochs: 900") + 'entries: ["csnn(step=2)"]\n')
-    words = [sys.executable, "-m", "benchmarks.leaderboard", "run", "--suite", str(suite), "--store", str(store)]
-    started = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = "run", "--suite", str(suite), "--store", str(store)
+    process = started("benchmarks.leaderboard", *words, told=tmp_path / "told.log")
     try:
         end = time.monotonic() + 120
         while not any(p.read_bytes().count(b"\n") > 1 for p in tmp_path.glob("r.db.runs/*/*/metrics.jsonl")):
-            assert started.poll() is None
+            assert process.is_alive()
             assert time.monotonic() < end
             time.sleep(0.1)
         assert main(["status", "--store", str(store)]) == 0
         first, running, queued = capsys.readouterr().out.splitlines()
     finally:
-        started.send_signal(signal.SIGKILL)
-        started.wait()
+        process.kill()
+        process.join()
     assert first == "2 runs: 0 done, 1 running, 0 lost, 1 queued, 0 failed"
     assert running.startswith("running  csnn(step=2) on digits, seed 0: epoch ")
     epoch = int(running.split("epoch ")[1].split(" of 900 done, top-1 ")[0])
@@ -236,7 +231,8 @@ class TestRuns:
         store = ["--suite", suite, "--store", str(tmp_path / "r.db")]
         words = [*store, "--plugin", str(plugin), "--only", "*mine*"]
         own = "spikformer(embed_dim=16, depth=1, num_heads=2, step=2, attention=leaderboard_mine)"
-        subprocess.run(leaderboard("run", *words, "--add", own), cwd=ROOT, check=True, capture_output=True)
+        status, said = finished("benchmarks.leaderboard", "run", *words, "--add", own, told=tmp_path / "told.log")
+        assert status == 0, said
         with Store(tmp_path / "r.db") as opened:
             (row,) = opened.runs()
         assert row["status"] == "done"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -15,26 +13,25 @@ from benchmarks.leaderboard.store import Store
 from benchmarks.leaderboard.suite import load_suite, option_words, suite_names
 from st_utils.training import launch
 from st_utils.training.command_line import OneLineParser, add_settings
-from tests.benchmarks.leaderboard.tiny_suite import TINY, ended, leaderboard, statuses, wait_for
+from tests.benchmarks.leaderboard.tiny_suite import TINY, ended, statuses, wait_for
+from tests.processes import finished, started
 from zoo.resolve import resolve
-
-ROOT = Path(__file__).parents[3]
 
 
 class TestRuns:
     def test_a_killed_runner_goes_on_and_no_run_ends_twice(self, tmp_path, suite):
         store = tmp_path / "results.db"
-        words = leaderboard("run", "--suite", suite, "--store", str(store))
+        words = "benchmarks.leaderboard", "run", "--suite", suite, "--store", str(store)
         for wanted in (0, 1):  # killed in the first run, and again in a later one
-            runner = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            runner = started(*words, told=tmp_path / "killed.log")
             wait_for(store, lambda rows, n=wanted: statuses(rows)["done"] >= n and statuses(rows)["running"] == 1)
             before = ended(store)
             time.sleep(1)
-            runner.send_signal(signal.SIGKILL)
-            runner.wait()
-        after = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert after.returncode == 0, after.stderr
-        assert "3 of 3 runs are done, 0 failed" in after.stdout
+            runner.kill()
+            runner.join()
+        status, said = finished(*words, told=tmp_path / "after.log")
+        assert status == 0, said
+        assert "3 of 3 runs are done, 0 failed" in said
         final = ended(store)
         assert {key: when for key, when in final.items() if key in before} == before
         with Store(store) as opened:
@@ -46,8 +43,9 @@ class TestRuns:
             assert {"spec", "seed", "top1", "params", "torch", "device", "commit"} <= row["summary"].keys()
             assert [line["epoch"] for line in row["metrics"]] == [1]
             assert row["arguments"]["full_spec"]
-        again = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-        assert "3 of 3 runs are done" in again.stdout
+        status, said = finished(*words, told=tmp_path / "again.log")
+        assert status == 0
+        assert "3 of 3 runs are done" in said
         assert ended(store) == final
 
     def test_one_failed_run_stops_no_other(self, tmp_path, suite, capfd):

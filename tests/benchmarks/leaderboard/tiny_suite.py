@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -19,10 +18,6 @@ settings: {epochs: 1, train_images: 64, test_images: 20, batch_size: 32}
 entries:
   - {model: "spikformer(embed_dim=16, depth=1, num_heads=2, step=2)", attention: [ssa, identity, random]}
 """
-
-
-def leaderboard(*words: str) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.leaderboard", *words]
 
 
 def rows_of(store: Path) -> list[sqlite3.Row]:
