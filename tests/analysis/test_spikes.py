@@ -74,7 +74,6 @@ def test_outputs_end_at_the_answer_of_the_model(spec):
         assert shown.frames.shape == (len(shown.gathered), *x.shape)
 
 
-@register.model("counting", source="this test")
 class Counting(nn.Module):
     """The outputs are neurons."""
 
@@ -88,7 +87,8 @@ class Counting(nn.Module):
 
 
 def test_output_neurons_are_counted():
-    model = Counting()
+    register.model("counting", source="this test")(Counting)  # here: other tests go through all registered models
+    model = create("model", "counting")
     with torch.no_grad():
         model.head.weight.zero_()
         model.head.bias.copy_(torch.tensor([3.0, 1.5, 0.0]))
