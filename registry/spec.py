@@ -5,8 +5,7 @@ spec. `parse` turns text into a `Spec`, `str` turns a `Spec` into its canonical 
 one spelling. For every spec within the limits `parse(str(spec)) == spec`.
 
     spec = parse("sdt(node=lif(tau=2.), depth = 2)")
-    spec.args["depth"]  # 2
-    str(spec)  # 'sdt(depth=2, node=lif(tau=2.0))'
+    spec.args["depth"], str(spec)  # 2, 'sdt(depth=2, node=lif(tau=2.0))'
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-MAX_LENGTH = 4096
-MAX_DEPTH = 16
+MAX_LENGTH, MAX_DEPTH = 4096, 16
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -152,8 +150,7 @@ def parse(text: str | Spec) -> Spec:
 
 @lru_cache(maxsize=1024)  # building a model parses hundreds of times, a dozen texts: a quarter of its time
 def _parse(text: str) -> Spec:
-    reader = _Reader(text)
-    spec = reader.spec()
+    spec = (reader := _Reader(text)).spec()
     reader.skip()
     if reader.pos < len(text):
         raise reader.error(f"expected the end, found {text[reader.pos]!r}")
