@@ -3,7 +3,7 @@
     from zoo import create_model
 
     create_model("csnn(channels=[8, 16])", img_size=28).head.in_features  # 256
-    create_model("csnn(channels=[12, 32])", in_channels=2, img_size=34).head.in_features  # 800, for N-MNIST
+    create_model("csnn(channels=[12, 32])", in_channels=2, img_size=34).head.in_features  # 800
 
 Eshraghian et al. 2023, arXiv:2109.12894.
 """
