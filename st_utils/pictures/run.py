@@ -45,6 +45,7 @@ def draw_run(
         for column, label, color in zip((training, test), ("training", "held out"), style.series, strict=False):
             if any(row.get(column) is not None for row in rows):
                 axes.plot(epochs, [row.get(column) for row in rows], color=color, label=label)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False)
     loss.set(xlabel="epoch", title="loss")
     accuracy.set(xlabel="epoch", ylabel="%", title=f"held-out accuracy: {rows[-1]['top1']:.2f} %")

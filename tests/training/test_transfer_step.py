@@ -221,6 +221,23 @@ def test_a_transformer_learns_from_both_domains(tmp_path):
     assert alone.keys() <= state.keys()
 
 
+def test_both_domains_under_all_that_changes_how_training_computes(tmp_path):
+    """Packed spikes, activation checkpointing and loader processes change no number; bf16 and the average keep it whole."""
+    common = ["--epochs", "1", "--ema", "0.5"]
+    assert transferred(tmp_path / "plain", *common, model=SPIKFORMER) == 0
+    assert (
+        transferred(tmp_path / "same", *common, "--pack-spikes", "--recompute", "--workers", "2", model=SPIKFORMER) == 0
+    )
+    plain, other = (last_state(tmp_path / name) for name in ("plain", "same"))
+    assert same(plain["model"], other["model"]) and same(plain["ema"], other["ema"])
+    assert transferred(tmp_path / "half", *common, "--amp", "bf16", "--channels-last", model=SPIKFORMER) == 0
+    rows = [json.loads((folder_of(tmp_path / name) / "metrics.jsonl").read_text()) for name in ("plain", "half")]
+    assert rows[1]["train_loss"] == pytest.approx(rows[0]["train_loss"], rel=0.05)
+    folder = folder_of(tmp_path / "half")
+    tested = json.loads((folder / "summary.json").read_text())["top1"]
+    assert zoo.evaluate(folder).summary["top1"] == tested
+
+
 def test_a_model_without_features_is_refused(tmp_path, capsys):
     assert transferred(tmp_path, model="vit(embed_dim=16, depth=1, num_heads=2)") == 2
     assert "can't learn from two domains: give it features(x), [T, B, D], and a linear head" in one_line(capsys)

@@ -182,7 +182,7 @@ def _pictures(subject: Subject, surface: Surface, trained: Trajectory | None) ->
     settings, theme = subject.settings, subject.theme
     title = (
         f"{subject.title}, {len(subject.trainer.test_loader.source):,} test images; "
-        f"at the trained weights: loss {surface.centre.loss:.4f}, accuracy {surface.centre.top1:.2f} %"
+        f"at the trained weights: loss {surface.centre.loss:.4f}, accuracy {surface.centre.top1:.2f}\N{NO-BREAK SPACE}%"
     )
     loss, top1 = surface.values["loss"], surface.values["top1"]
     line = trained and Path2D(trained.path, trained.names, trained.shares)
