@@ -222,7 +222,7 @@ def test_a_transformer_learns_from_both_domains(tmp_path):
 
 
 def test_both_domains_under_all_that_changes_how_training_computes(tmp_path):
-    """Packed spikes, activation checkpointing and loader processes change no number; bf16 and the average keep it whole."""
+    """Packed spikes, activation checkpointing and loader processes change no number; bfloat16 changes few."""
     common = ["--epochs", "1", "--ema", "0.5"]
     assert transferred(tmp_path / "plain", *common, model=SPIKFORMER) == 0
     assert (
