@@ -1,11 +1,10 @@
-"""Convolutions over spikes: by additions (st_utils/kernels/spike_conv) against torch's dense products, on the CPU.
+"""Convolutions over spikes: sums of weights (st_utils/kernels/spike_conv) against torch's dense products, on the CPU.
 
     python -m benchmarks.convs [--rounds 9] [--threads 2] [--out FILE.json]
 
-Forward and the gradient of the weight, for the layers of Spikformer-4-384 at 32 x 32 with T = 4 and 16 images, over
-the part of their input that is not zero. Where the curves cross 1, dense products take over: `DENSEST` in
-st_utils/kernels/spike_conv/op.py is that density, one for all machines. Both ways are compared before anything is
-measured. A plot is saved beside the JSON, as .png.
+Forward and the gradient of the weight, for the layers of Spikformer-4-384 at 32 x 32 with T = 4 and 16 images, and of
+one image, over the part of their input that is not zero. Both ways are compared before anything is measured. A plot is
+saved beside the JSON, as .png.
 
 Then strided 1 x 1 convolutions, forward and backward, over an input with a fifth of spikes: torch's kernel, whose
 backward pass writes out of bounds for some numbers of channels (not for these), against our Conv2d, which takes every
@@ -16,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -25,8 +23,10 @@ from torch import Tensor, nn
 from benchmarks.result import publish
 from benchmarks.timing import alternate
 from st_utils.kernels.common.allocator import keep_freed_memory
+from st_utils.kernels.spike_conv import definition
 from st_utils.kernels.spike_conv import op as sparse_conv
 from st_utils.kernels.spike_conv.conv2d import Conv2d
+from st_utils.kernels.spike_conv.definition import Geometry
 from st_utils.training.environment import environment
 
 DENSITIES = (0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -38,6 +38,8 @@ LAYERS = (
     ((64, 384, 8, 8), 384, 1),
     ((64, 384, 8, 8), 1536, 1),
     ((64, 1536, 8, 8), 384, 1),
+    ((4, 384, 8, 8), 384, 1),
+    ((4, 384, 8, 8), 384, 3),
 )
 
 
@@ -45,32 +47,30 @@ LAYERS = (
 STRIDED = (((64, 64, 32, 32), 128), ((64, 256, 8, 8), 512), ((64, 192, 16, 16), 384), ((64, 16, 64, 64), 32))
 
 
-def with_densest(densest: float, function: Callable, *args: object) -> Callable[[], Tensor]:
-    """The call, with dense products only above this density: 1 is always additions, -1 always dense."""
-
-    def call() -> Tensor:
-        sparse_conv.DENSEST = sparse_conv.Densities(forward=densest, weight=densest)
-        return function(*args)
-
-    return call
-
-
 def layer_at(shape: tuple[int, ...], out: int, kernel: int, density: float, rounds: int) -> dict:
-    """Seconds of dense products and of additions, and their ratio."""
+    """Seconds of dense products and of sums over spikes, and their ratio."""
     x = (torch.rand(shape) < density).float().contiguous(memory_format=torch.channels_last)
     weight = torch.randn(out, shape[1], kernel, kernel)
     grad = torch.randn(shape[0], out, *shape[2:]).contiguous(memory_format=torch.channels_last)
-    calls = {"forward": (sparse_conv.convolve, x, weight, None)}
-    calls["weight"] = sparse_conv.weight_gradient, grad, x, weight
+    geometry, wanted = Geometry(padding=(kernel // 2, kernel // 2)), sparse_conv.Wanted(weight=True)
+    works = {
+        "forward": {
+            "dense": lambda: definition.convolve(x, weight, None, *geometry),
+            "spikes": lambda: sparse_conv.convolve(x, weight, None, *geometry),
+        },
+        "weight": {
+            "dense": lambda: sparse_conv.dense_gradients(grad, x, weight, geometry, wanted).weight,
+            "spikes": lambda: sparse_conv.weight_gradient(grad, x, weight, *geometry),
+        },
+    }  # fmt: skip
     row = {"input": list(shape), "out": out, "kernel": kernel, "density": density}
-    for what, call in calls.items():
-        works = {"dense": with_densest(-1.0, *call), "additions": with_densest(1.0, *call)}
-        results = [work() for work in works.values()]
+    for what, ways in works.items():
+        results = [work() for work in ways.values()]
         if not torch.allclose(*results, rtol=1e-3, atol=1e-4 * results[0].abs().max().item()):
             raise SystemExit(f"{what} of {row} differs from torch's: nothing is measured")
-        times = alternate(works, rounds, "cpu")
+        times = alternate(ways, rounds, "cpu")
         row |= {f"{what}_{name}_seconds": taken for name, taken in times.items()}
-        row[f"{what}_speed"] = times["dense"] / times["additions"]
+        row[f"{what}_speed"] = times["dense"] / times["spikes"]
     return row
 
 
@@ -104,7 +104,7 @@ def plot(result: dict, path: Path) -> None:
     for axis, what, title in ((axes[0], "forward", "forward"), (axes[1], "weight", "gradient of the weight")):
         for shape, out, kernel in LAYERS:
             rows = [r for r in result["rows"] if (r["input"], r["out"], r["kernel"]) == (list(shape), out, kernel)]
-            label = f"{shape[1]} to {out}, {kernel} x {kernel}, {shape[2]} x {shape[3]} pixels"
+            label = f"{shape[1]} to {out}, {kernel} x {kernel}, {shape[0]} x {shape[2]} x {shape[3]} pixels"
             axis.plot([r["density"] for r in rows], [r[f"{what}_speed"] for r in rows], marker="o", label=label)
         axis.axhline(1, color="k", linestyle="--", linewidth=1)
         axis.set(xscale="log", yscale="log", xlabel="part of the input that is not zero", title=title)
@@ -124,9 +124,7 @@ def main() -> int:
     keep_freed_memory()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    densest = sparse_conv.DENSEST
     rows = [layer_at(*layer, density, args.rounds) for layer in LAYERS for density in DENSITIES]
-    sparse_conv.DENSEST = densest
     strided = [strided_at(*layer, args.rounds) for layer in STRIDED]
     result = {"rounds": args.rounds, "threads": args.threads, **environment("cpu"), "rows": rows, "strided": strided}
     publish(result, args.out, plot)

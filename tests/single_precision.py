@@ -102,7 +102,7 @@ class Watch:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Watch]:
-        call, pair, kernel, choose = nn.Module.__call__, norm_node._run, op._run, sparse_conv._sparse
+        call, pair, kernel = nn.Module.__call__, norm_node._run, op._run
 
         def node(module: Node, x: Tensor) -> Tensor:
             return self.see(call(module, x), distance(module, x.detach()) if self.margins else None)
@@ -116,15 +116,20 @@ class Watch:
             self.kernels += 1
             return kernel(*args)
 
-        def chosen(*args: object) -> bool:
-            self.convolutions += (sparse := choose(*args))
-            return sparse
+        def spikes(right: Callable) -> Callable:
+            def found(*args: object) -> Tensor | None:
+                result = right(*args)
+                self.convolutions += result is not None
+                return result
+
+            return found
 
         with contextlib.ExitStack() as stack:
             stack.enter_context(mock.patch.object(Node, "__call__", node, create=True))
             stack.enter_context(mock.patch.object(norm_node, "_run", fused))
             stack.enter_context(mock.patch.object(op, "_run", counted))
-            stack.enter_context(mock.patch.object(sparse_conv, "_sparse", chosen))
+            for name in ("_of_spikes", "_weight_of_spikes"):
+                stack.enter_context(mock.patch.object(sparse_conv, name, spikes(getattr(sparse_conv, name))))
             yield self
 
 
@@ -186,7 +191,6 @@ def settings(way: Way) -> Iterator[None]:
             stack.enter_context(mock.patch.object(sparse_conv, "worthwhile", return_value=False))
         if way.additions == "all":
             stack.enter_context(mock.patch.object(sparse_conv, "LEAST", 0))
-            stack.enter_context(mock.patch.object(sparse_conv, "DENSEST", sparse_conv.Densities(1.1, 1.1)))
         if not way.last:
             stack.enter_context(mock.patch.object(direct, "to_channels_last", _as_it_is))
         yield

@@ -7,6 +7,10 @@ model = create_model("spikformer(depth=2, attention=statten)", num_classes=10, i
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported; see zoo/run.py
+
 from typing import Any
 
 from torch import nn

@@ -84,10 +84,9 @@ def run(**settings: Any) -> Result:
     generators of Python, numpy and torch. Where nobody has set up logging, the lines of the logger "zoo" are printed
     during the call (`logging.getLogger("zoo").setLevel("WARNING")` silences all but warnings). Plug-ins stay loaded.
 
-    Left alone, and set by main.py for its own process: filters of warnings; `OMP_WAIT_POLICY=PASSIVE`, which must stand
-    in the environment before torch is imported, and matters where other processes use the same cores; and the C
-    library's `keep_freed_memory()` of st_utils/kernels/common/allocator.py, which speeds up training on a CPU and keeps
-    the process at the size of its peak.
+    Left alone, and set by main.py for its own process: filters of warnings. `import zoo` sets `OMP_WAIT_POLICY=PASSIVE`
+    unless it is set: threads that spin while they wait slow a run tenfold where other processes use the same cores. It
+    counts only where torch was not imported before.
 
     Raises:
         UserError, SpecError: a mistake, in one line, where the command line prints it and ends with status 2.

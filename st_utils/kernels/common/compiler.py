@@ -21,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from st_utils.kernels.common.allocator import keep_freed_memory
+
 HERE = Path(__file__).parent  # the headers
 KERNELS = HERE.parent
 # -ffp-contract=off: a multiply-add with one rounding could move a potential across the threshold. The two -fno let the
@@ -44,8 +46,12 @@ class CompileError(RuntimeError):
 
 @functools.cache
 def library(name: str) -> ctypes.CDLL | None:
-    """The compiled `st_utils/kernels/<name>.cpp`; None, and one line in the log, where it can't be had."""
+    """The compiled `st_utils/kernels/<name>.cpp`; None, and one line in the log, where it can't be had.
+
+    The C library's allocator then keeps what is freed (allocator.py).
+    """
     try:
+        keep_freed_memory()
         return _load(name)
     except (CompileError, OSError, subprocess.SubprocessError) as error:
         log.warning("the kernels of %s.cpp can't be compiled: %s", name, error)

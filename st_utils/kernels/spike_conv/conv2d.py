@@ -1,4 +1,4 @@
-"""`Conv2d`: nn.Conv2d that adds up the weights of the spikes in its input where that is faster.
+"""`Conv2d`: nn.Conv2d that adds up the weights of the spikes in its input.
 
     conv = Conv2d(16, 32, 3, padding=1)
     conv((torch.rand(8, 16, 14, 14) < 0.1).float()).shape         # [N, C', H, W]: torch.Size([8, 32, 14, 14])
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from st_utils.kernels.common.eager import watched
 from st_utils.kernels.spike_conv import op
+from st_utils.kernels.spike_conv.definition import Geometry
 
+FEWEST_OF_GROUP = 16  # channels, below which a string of bits is mostly empty
 TORCHS_CONV2D = F.conv2d  # profilers such as DeepSpeed's replace it by a function that counts: then torch's path runs
 
 
@@ -29,11 +31,11 @@ class _EqualsTorchs(type):
 
 
 class Conv2d(nn.Conv2d, metaclass=_EqualsTorchs):
-    """`nn.Conv2d` for an input `[N, C, H, W]` that is likely to be spikes.
+    """`nn.Conv2d` for an input `[N, C, H, W]` that is likely to be spikes, or counts of spikes.
 
-    By additions: float32 on the CPU with the channels last in memory, stride 1, one group, and an output as large as
-    the input, where `op.py` finds that faster. Everything else is torch's, also where counters, exporters or transforms
-    look on.
+    Without multiplications: float32 on the CPU with the channels last in memory, zeros beyond the borders, any kernel,
+    stride, padding and dilation, groups of 16 channels and more. Everything else is torch's, also where counters,
+    exporters or transforms look on. The output has its channels last where the input's have no order (one channel).
 
     On the CPU, a 1 x 1 kernel with a stride takes every s-th row and column first and has stride 1 then: less work, and
     it avoids oneDNN's backward pass of strided 1 x 1 kernels, which writes out of bounds (torch 2.15, channels last).
@@ -41,10 +43,13 @@ class Conv2d(nn.Conv2d, metaclass=_EqualsTorchs):
 
     def forward(self, x: Tensor) -> Tensor:
         stride, padding = self.stride, self.padding
-        if self.kernel_size == (1, 1) != stride and x.device.type == "cpu":
-            x, stride, padding = _strided(self, x), (1, 1), (0, 0)
-        if _by_additions(self, x, stride, padding):
-            return op.convolve_spikes(x, self.weight, self.bias)
+        if x.device.type == "cpu":
+            if self.kernel_size == (1, 1) != stride:
+                x, stride, padding = _strided(self, x), (1, 1), (0, 0)
+            x = _one_channel_last(x)
+        if _as_spikes(self, x, stride):
+            geometry = Geometry(stride, _numbers(self, padding), self.dilation, self.groups)
+            return op.convolve_spikes(x, self.weight, self.bias, geometry)
         if stride == self.stride:
             return super().forward(x)
         return F.conv2d(x, self.weight, self.bias, groups=self.groups)
@@ -73,23 +78,53 @@ def _channels_last(x: Tensor) -> bool:
     return x.permute(0, 2, 3, 1).is_contiguous()
 
 
-def _by_additions(conv: nn.Conv2d, x: Tensor, stride: tuple[int, int], padding: tuple[int, int] | str) -> bool:
-    rows, columns = conv.kernel_size
+def _one_channel_last(x: Tensor) -> Tensor:
+    """x `[N, 1, H, W]` with the strides of channels last, so that what is computed from it has them last too."""
+    if (
+        x.dim() != 4
+        or x.shape[1] != 1
+        or not x.is_contiguous()
+        or type(x) is not Tensor
+        or torch.compiler.is_compiling()
+    ):
+        return x
+    rows, columns = x.shape[2:]
+    return x.as_strided(x.shape, (rows * columns, 1, columns, 1))
+
+
+def _numbers(conv: nn.Conv2d, padding: tuple[int, int] | str) -> tuple[int, int]:
+    """The rows and columns of zeros on each side."""
+    if padding == "valid":
+        return (0, 0)
+    if padding == "same":
+        return tuple(d * (k - 1) // 2 for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
+    return padding
+
+
+def _odd_reach(conv: nn.Conv2d) -> bool:
+    """Whether "same" means as many zeros on each side."""
+    return all(d * (k - 1) % 2 == 0 for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
+
+
+def _as_spikes(conv: nn.Conv2d, x: Tensor, stride: tuple[int, int]) -> bool:
+    """Whether the operator computes this; whether x is spikes it finds out itself."""
     return (
         x.device.type == "cpu"
         and not watched(x, conv.weight, conv.bias)
         and x.dtype == conv.weight.dtype == torch.float32
         and x.dim() == 4
-        and x.shape[1] == conv.in_channels < 2**16  # cpu.cpp numbers channels, and a panel's pixels, by 16 bits
-        and stride == conv.dilation == (1, 1)
-        and conv.groups == 1
+        and x.shape[1] == conv.in_channels
+        and (conv.groups == 1 or conv.in_channels // conv.groups >= FEWEST_OF_GROUP)
         and conv.padding_mode == "zeros"
-        and rows % 2 == columns % 2 == 1
-        and padding == (rows // 2, columns // 2)
+        and (
+            conv.padding != "same"
+            or all(d * (k - 1) % 2 == 0 for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
+        )
         and _channels_last(x)
-        and rows * (x.shape[3] + columns) < 2**16
         and not torch.is_autocast_enabled("cpu")
-        and (torch.compiler.is_compiling() or op.worthwhile(x, conv.weight))  # compiled, the operator asks at run time
+        and (
+            torch.compiler.is_compiling() or op.worthwhile(x, conv.weight, stride)
+        )  # compiled, the operator asks itself
         and F.conv2d is TORCHS_CONV2D
         and op.available()
     )

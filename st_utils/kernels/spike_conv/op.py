@@ -1,24 +1,24 @@
-"""`zoo::sparse_conv`: convolution of spikes by additions on the CPU, skipping the zeros.
+"""`zoo::sparse_conv`: convolution of spikes on the CPU, without multiplications.
 
     x = (torch.rand(8, 64, 32, 32) < 0.1).float().contiguous(memory_format=torch.channels_last)
-    convolve(x, torch.randn(128, 64, 3, 3), None).shape          # [N, C', H, W]: torch.Size([8, 128, 32, 32])
+    convolve(x, torch.randn(128, 64, 3, 3), None, *Geometry(padding=(1, 1))).shape      # torch.Size([8, 128, 32, 32])
 
-Definition: st_utils/kernels/spike_conv/definition.py. A dense product multiplies by every zero of its input; `cpu.cpp`
-lists the numbers that are not zero and adds up no more than their weights:
-
-    out[o, p] = bias[o] + sum over the listed (c, q) of x[c, q] weight[o, c, q - p]
-    dL/d weight[o, c, r] = sum over the listed (c, q) of x[c, q] dL/d out[o, q - r]
-
-dL/dx has no zeros to skip, and is torch's dense product. Values are torch's within rounding, for any x: only the order
-of the float32 sums differs. Where x is too dense to gain by it, the operator computes as torch does.
+Definition: st_utils/kernels/spike_conv/definition.py. A product with a spike is the weight or nothing, so a
+convolution of spikes is a sum of weights, and the weight's gradient a sum of gradients. `cpu_forward.cpp` and
+`cpu_weight.cpp` read spikes as bits, and counts of spikes (up to 255) as binary numbers; where few bits are set they
+add a row for each, else a row of a table for each four bits, see products.h. dL/dx has no zeros to skip, and is torch's
+dense product, as is all of a convolution whose input is neither spikes nor counts. Values are torch's within rounding:
+only the order of the float32 sums differs. It does not depend on the number of threads, nor on the other images of the
+batch.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import POINTER, c_int, c_int64, c_void_p
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,48 +28,42 @@ from torch.utils.flop_counter import register_flop_formula
 from st_utils.kernels.common.compiler import library
 from st_utils.kernels.common.eager import eager, eager_gradient
 from st_utils.kernels.spike_conv import definition
-from st_utils.kernels.spike_conv.definition import same_padding
+from st_utils.kernels.spike_conv.definition import Geometry
+
+LEAST = 2**20  # multiplications of the dense product below which the calls around a kernel take most of the time
 
 
-class Densities(NamedTuple):
-    """Parts of an input that are not zero, above which a dense product takes less time."""
-
-    forward: float
-    weight: float
-
-
-DENSEST = Densities(forward=0.35, weight=0.4)
-SAMPLE = 256  # pixels that the density is estimated from
-LEAST = 2**25  # multiplications of the dense product below which the calls around a kernel take most of the time
-
-
-def convolve_spikes(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def convolve_spikes(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """`convolve` with its gradient, as an operator: without the dispatcher's way through Python in eager mode."""
-    return _run(x, weight, bias)
+    return _run(x, weight, bias, *geometry)
 
 
-def worthwhile(x: Tensor, weight: Tensor) -> bool:
+def worthwhile(x: Tensor, weight: Tensor, stride: Sequence[int]) -> bool:
     """Whether a convolution is large enough for its zeros to matter."""
-    return x.numel() * len(weight) * weight.shape[2] * weight.shape[3] >= LEAST
+    return x.shape[0] * x.shape[2] * x.shape[3] * weight.numel() >= LEAST * prod(stride)
 
 
 # A constant to torch.compile, which would trace through the compiler's cache otherwise.
 @torch.compiler.assume_constant_result
 def available() -> bool:
     """Whether the kernels are compiled, or can be now."""
-    return _library() is not None
+    return _forward_library() is not None and _weight_library() is not None
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x `[N, C, H, W]`, weight `[C', C, rows, columns]` -> `[N, C', H, W]`; float32, x and result channels last."""
-    if not _sparse(x, weight, DENSEST.forward):
-        return definition.convolve(x, weight, bias).contiguous(memory_format=torch.channels_last)
-    out = _empty_out(x, weight)
-    biases = None if bias is None else bias.contiguous()
-    _library().zoo_sparse_forward(
-        *(x.data_ptr(), weight.data_ptr(), _strides(weight), None if biases is None else biases.data_ptr()),
-        *(out.data_ptr(), _shape(x, weight), torch.get_num_threads()),
-    )
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """x `[N, C, H, W]`, weight `[C', C / groups, rows, columns]` -> `[N, C', H', W']`, float32, channels last."""
+    geometry = Geometry(stride, padding, dilation, groups)
+    out = _of_spikes(x, weight, bias, geometry)
+    if out is None:
+        out = definition.convolve(x, weight, bias, *geometry).contiguous(memory_format=torch.channels_last)
     return out
 
 
@@ -77,19 +71,25 @@ _convolve_op = torch.library.custom_op("zoo::sparse_conv", convolve, mutates_arg
 
 
 @_convolve_op.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return _empty_out(x, weight)
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
+    return _empty_out(x, weight, Geometry(*geometry))
 
 
-def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+def weight_gradient(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
     """dL/d weight, laid out like the weight, from grad = dL/d out."""
-    if not _sparse(x, weight, DENSEST.weight):
-        return torch.empty_like(weight).copy_(_dense_gradients(grad, x, weight, _Wanted(weight=True)).weight)
-    grad, grad_weight = grad.contiguous(memory_format=torch.channels_last), torch.empty_like(weight)
-    _library().zoo_sparse_weight(
-        *(x.data_ptr(), grad.data_ptr(), grad_weight.data_ptr(), _strides(grad_weight)),
-        *(_shape(x, weight), torch.get_num_threads()),
-    )
+    geometry = Geometry(stride, padding, dilation, groups)
+    grad_weight = _weight_of_spikes(grad, x, weight, geometry)
+    if grad_weight is None:
+        dense = dense_gradients(grad, x, weight, geometry, Wanted(weight=True)).weight
+        grad_weight = torch.empty_like(weight).copy_(dense)
     return grad_weight
 
 
@@ -97,11 +97,11 @@ _weight_op = torch.library.custom_op("zoo::sparse_conv_weight", weight_gradient,
 
 
 @_weight_op.register_fake
-def _(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+def _(grad: Tensor, x: Tensor, weight: Tensor, *geometry: Any) -> Tensor:
     return torch.empty_like(weight)
 
 
-class _Wanted(NamedTuple):
+class Wanted(NamedTuple):
     """Which gradients are asked for."""
 
     x: bool = False
@@ -109,7 +109,7 @@ class _Wanted(NamedTuple):
     bias: bool = False
 
 
-class _Gradients(NamedTuple):
+class Gradients(NamedTuple):
     """None where a gradient was not asked for."""
 
     x: Tensor | None
@@ -118,29 +118,32 @@ class _Gradients(NamedTuple):
 
 
 def _save(ctx, inputs: tuple, output: Tensor) -> None:
-    x, weight, _ = inputs
+    (x, weight, _), ctx.geometry = inputs[:3], Geometry(*inputs[3:])
     ctx.save_for_backward(x, weight)
 
 
 def _differentiate(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
-    wanted = _Wanted(*ctx.needs_input_grad)
+    wanted = Wanted(*ctx.needs_input_grad[:3])
+    no_geometry = (None,) * len(ctx.geometry)
     if is_in_torch_dispatch_mode(include_infra_modes=False):  # a counter around the backward pass alone
-        return tuple(_dense_gradients(grad, x, weight, wanted))
-    grad_x = _dense_gradients(grad, x, weight, _Wanted(x=True)).x if wanted.x else None
-    grad_weight = _weight(grad, x, weight) if wanted.weight else None
-    return grad_x, grad_weight, grad.sum((0, 2, 3)) if wanted.bias else None
+        return *dense_gradients(grad, x, weight, ctx.geometry, wanted), *no_geometry
+    grad_x = dense_gradients(grad, x, weight, ctx.geometry, Wanted(x=True)).x if wanted.x else None
+    grad_weight = _weight(grad, x, weight, *ctx.geometry) if wanted.weight else None
+    return grad_x, grad_weight, grad.sum((0, 2, 3)) if wanted.bias else None, *no_geometry
 
 
 def _save_all(ctx, inputs: tuple, output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
+    ctx.geometry = Geometry(*inputs[3:])
+    ctx.save_for_backward(*inputs[:3])
 
 
 def _differentiate_again(ctx, cotangent: Tensor) -> tuple[Tensor | None, ...]:
     """Second derivatives: dL/d weight is linear in grad and in x, so each is a convolution with the cotangent."""
     grad, x, _ = ctx.saved_tensors
-    grad_grad = definition.convolve(x, cotangent, None)
-    return grad_grad, _dense_gradients(grad, x, cotangent, _Wanted(x=True)).x, None
+    grad_grad = definition.convolve(x, cotangent, None, *ctx.geometry)
+    grad_x = dense_gradients(grad, x, cotangent, ctx.geometry, Wanted(x=True)).x
+    return grad_grad, grad_x, None, *(None for _ in ctx.geometry)
 
 
 _convolve_op.register_autograd(_differentiate, setup_context=_save)
@@ -154,7 +157,7 @@ def _(x: tuple[int, ...], weight: tuple[int, ...], *_: object, out_shape: tuple[
 
 
 @register_flop_formula(torch.ops.zoo.sparse_conv_weight)
-def _(grad: tuple[int, ...], x: tuple[int, ...], weight: tuple[int, ...], **_: object) -> int:
+def _(grad: tuple[int, ...], x: tuple[int, ...], weight: tuple[int, ...], *_: object, **__: object) -> int:
     return 2 * prod(grad) * prod(weight[1:])
 
 
@@ -162,53 +165,99 @@ _run = eager(_convolve_op, convolve, _save, _differentiate)
 _weight = eager_gradient(_weight_op, weight_gradient)
 
 
-def _dense_gradients(grad: Tensor, x: Tensor, weight: Tensor, wanted: _Wanted) -> _Gradients:
+def _of_spikes(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor | None:
+    """The convolution; None where x is neither spikes nor counts of them, or has so few that it does not pay."""
+    if not (worthwhile(x, weight, geometry.stride) and x.is_contiguous(memory_format=torch.channels_last)):
+        return None
+    out, shape = _empty_out(x, weight, geometry), _shape(x, weight, geometry)
+    packed, biases = _packed(weight, shape), None if bias is None else bias.contiguous()
+    found = _forward_library().zoo_forward(
+        *(x.data_ptr(), packed.data_ptr(), None if biases is None else biases.data_ptr()),
+        *(out.data_ptr(), shape, torch.get_num_threads()),
+    )
+    return out if found else None
+
+
+def _weight_of_spikes(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor | None:
+    """dL/d weight; None as above."""
+    if not (worthwhile(x, weight, geometry.stride) and x.is_contiguous(memory_format=torch.channels_last)):
+        return None
+    grad, grad_weight = grad.contiguous(memory_format=torch.channels_last), torch.empty_like(weight)
+    found = _weight_library().zoo_weight_gradient(
+        *(x.data_ptr(), grad.data_ptr(), grad_weight.data_ptr(), _strides(grad_weight)),
+        *(_shape(x, weight, geometry), torch.get_num_threads()),
+    )
+    return grad_weight if found else None
+
+
+def dense_gradients(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, wanted: Wanted) -> Gradients:
     """torch's own gradients."""
-    settings = {"stride": [1, 1], "padding": same_padding(weight), "dilation": [1, 1], "groups": 1}
-    transposed = {"transposed": False, "output_padding": [0, 0]}
-    return _Gradients(
+    return Gradients(
         *torch.ops.aten.convolution_backward(
-            grad, x, weight, bias_sizes=[len(weight)], **settings, **transposed, output_mask=list(wanted)
+            *(grad, x, weight, [len(weight)], geometry.stride, geometry.padding, geometry.dilation),
+            transposed=False,
+            output_padding=[0, 0],
+            groups=geometry.groups,
+            output_mask=list(wanted),
         )
     )
 
 
-def _sparse(x: Tensor, weight: Tensor, densest: float) -> bool:
-    """Whether at most this part of x is not zero, estimated from pixels that are spread evenly over x."""
-    if not worthwhile(x, weight) or not x.is_contiguous(memory_format=torch.channels_last):
-        return False
-    pixels = x.permute(0, 2, 3, 1).view(-1, x.shape[1])  # [N, C, H, W] -> [N H W, C]
-    sample = pixels[:: max(1, len(pixels) // SAMPLE) | 1]  # an odd stride meets all columns where W is a power of two
-    return int(torch.count_nonzero(sample)) <= densest * sample.numel()
+def _empty_out(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """`[N, C', H', W']`, channels last in memory."""
+    return x.new_empty(x.shape[0], *_out_size(x, weight, geometry), len(weight)).permute(0, 3, 1, 2)
 
 
-def _empty_out(x: Tensor, weight: Tensor) -> Tensor:
-    """`[N, C', H, W]`, channels last in memory."""
-    return x.new_empty(x.shape[0], *x.shape[2:], len(weight)).permute(0, 3, 1, 2)
+def _out_size(x: Tensor, weight: Tensor, geometry: Geometry) -> list[int]:
+    """H' and W'."""
+    sizes = zip(x.shape[2:], weight.shape[2:], *geometry[:3], strict=True)
+    return [(size + 2 * padding - dilation * (k - 1) - 1) // s + 1 for size, k, s, padding, dilation in sizes]
+
+
+def _packed(weight: Tensor, shape: CShape) -> Tensor:
+    """The weight in the order in which the kernel sums it."""
+    compiled = _forward_library()
+    packed = torch.empty(compiled.zoo_packed_size(shape) + 16, dtype=torch.float32)
+    packed = packed[-packed.data_ptr() // 4 % 16 :]  # from the next cache line on
+    compiled.zoo_pack(weight.data_ptr(), _strides(weight), packed.data_ptr(), shape, torch.get_num_threads())
+    return packed
 
 
 class CShape(ctypes.Structure):
-    """`struct Shape` of `panels.h`."""
+    """`struct Shape` of `shape.h`."""
 
-    _fields_ = tuple((n, c_int64) for n in ("images", "height", "width", "in_channels", "out", "rows", "columns"))
+    _fields_ = (
+        *((n, c_int64) for n in ("images", "height", "width", "in_channels", "out", "rows", "columns")),
+        *((n, c_int64 * 2) for n in ("stride", "padding", "dilation")),
+        *((n, c_int64) for n in ("groups", "out_height", "out_width")),
+    )
 
 
-def _shape(x: Tensor, weight: Tensor) -> CShape:
+def _shape(x: Tensor, weight: Tensor, geometry: Geometry) -> CShape:
     images, channels, height, width = x.shape
     out, _, rows, columns = weight.shape
-    sizes = {"images": images, "height": height, "width": width, "in_channels": channels}
-    return CShape(**sizes, out=out, rows=rows, columns=columns)
+    pairs = [(c_int64 * 2)(*pair) for pair in geometry[:3]]
+    size = _out_size(x, weight, geometry)
+    return CShape(images, height, width, channels, out, rows, columns, *pairs, geometry.groups, *size)
 
 
 def _strides(weight: Tensor) -> ctypes.Array:
     return (c_int64 * 4)(*weight.stride())
 
 
-def _library() -> ctypes.CDLL | None:
-    compiled = library("spike_conv/cpu")
-    if compiled and compiled.zoo_sparse_weight.argtypes is None:
+def _forward_library() -> ctypes.CDLL | None:
+    compiled = library("spike_conv/cpu_forward")
+    if compiled and compiled.zoo_pack.argtypes is None:
         pointer, numbers, shape = c_void_p, POINTER(c_int64), POINTER(CShape)
-        compiled.zoo_sparse_forward.argtypes = [pointer, pointer, numbers, pointer, pointer, shape, c_int]
-        compiled.zoo_sparse_weight.argtypes = [pointer, pointer, pointer, numbers, shape, c_int]
-        compiled.zoo_sparse_forward.restype = compiled.zoo_sparse_weight.restype = None
+        compiled.zoo_forward.argtypes = [pointer, pointer, pointer, pointer, shape, c_int]
+        compiled.zoo_packed_size.argtypes, compiled.zoo_packed_size.restype = [shape], c_int64
+        compiled.zoo_pack.argtypes, compiled.zoo_pack.restype = [pointer, numbers, pointer, shape, c_int], None
+    return compiled
+
+
+def _weight_library() -> ctypes.CDLL | None:
+    compiled = library("spike_conv/cpu_weight")
+    if compiled and compiled.zoo_weight_gradient.argtypes is None:
+        pointer, numbers, shape = c_void_p, POINTER(c_int64), POINTER(CShape)
+        compiled.zoo_weight_gradient.argtypes = [pointer, pointer, pointer, numbers, shape, c_int]
     return compiled

@@ -11,11 +11,16 @@ import pytest
 from st_utils.kernels.common import allocator
 
 FAULTS = """
-import resource, sys
+import os, resource, sys
 import torch
-from st_utils.kernels.common.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
+    from st_utils.kernels.common.allocator import keep_freed_memory
     assert keep_freed_memory()
+if sys.argv[1] in ("use", "refuse"):
+    if sys.argv[1] == "refuse":
+        os.environ["ZOO_KEEP_FREED_MEMORY"] = "0"
+    import zoo
+    zoo.create_model("csnn", img_size=28)(torch.rand(1, 1, 28, 28))
 def step():
     for mib in (3, 40, 100):
         torch.ones(mib << 18)
@@ -36,6 +41,11 @@ def faults(how: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_freed_blocks_are_used_again():
     assert faults("keep") * 20 < faults("leave")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_a_model_that_runs_makes_it_so_unless_the_environment_refuses():
+    assert faults("use") * 20 < faults("refuse")
 
 
 @pytest.mark.parametrize(("system", "libc"), [("Linux", ""), ("Darwin", ""), ("Windows", "")])

@@ -24,7 +24,7 @@ from st_utils.kernels.common.eager import watched
 from st_utils.kernels.spike_conv import op as sparse_conv
 from st_utils.kernels.spike_conv.conv2d import Conv2d, use_conv2d
 
-pytestmark = pytest.mark.skipif(library("spike_conv/cpu") is None, reason="needs a C++ compiler")
+pytestmark = pytest.mark.skipif(library("spike_conv/cpu_forward") is None, reason="needs a C++ compiler")
 # A neuron alone, norm and neuron, convolutions over spikes, strided shortcuts, an attention, quantised neurons.
 SPECS = (
     "spikformer(embed_dim=48, depth=1, num_heads=4)",
@@ -105,7 +105,6 @@ def test_transforms_tracers_and_subclasses_are_noticed():
 def model(request, monkeypatch):
     """A model that fires, in which every convolution that can runs by additions."""
     monkeypatch.setattr(sparse_conv, "LEAST", 0)
-    monkeypatch.setattr(sparse_conv, "DENSEST", sparse_conv.Densities(1.0, 1.0))
     torch.manual_seed(0)
     return settle(zoo.create_model(request.param, img_size=32), torch.rand(8, 3, 32, 32)).eval()
 

@@ -1,4 +1,4 @@
-"""Convolution by additions against torch's, in float64 or on whole numbers, where both are exact."""
+"""Convolution of spikes against torch's, in float64 or on whole numbers, where both are exact."""
 
 import pytest
 import torch
@@ -9,30 +9,34 @@ import zoo
 from st_utils.kernels.common.compiler import library
 from st_utils.kernels.spike_conv import op as sparse_conv
 from st_utils.kernels.spike_conv.conv2d import Conv2d
+from st_utils.kernels.spike_conv.definition import Geometry
 
-pytestmark = pytest.mark.skipif(library("spike_conv/cpu") is None, reason="needs a C++ compiler")
-USUAL = sparse_conv.DENSEST
+pytestmark = pytest.mark.skipif(library("spike_conv/cpu_forward") is None, reason="needs a C++ compiler")
+BOTH = ["_of_spikes", "_weight_of_spikes"]
 KERNELS = [(1, 1), (3, 3), (5, 5), (1, 3), (3, 1)]
 
 
 @pytest.fixture(autouse=True)
 def always(monkeypatch):
-    """By additions, however few the numbers and however dense."""
+    """By the kernels, however few the numbers."""
     monkeypatch.setattr(sparse_conv, "LEAST", 0)
-    monkeypatch.setattr(sparse_conv, "DENSEST", sparse_conv.Densities(1.0, 1.0))
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The names of the kernels that run."""
-    found, names = sparse_conv._library(), []
+    """The names of the kernels that computed a result."""
+    names = []
 
-    class Spy:
-        def __getattr__(self, name):
-            names.append(name)
-            return getattr(found, name)
+    def spied(name, right):
+        def call(*args):
+            if (found := right(*args)) is not None:
+                names.append(name)
+            return found
 
-    monkeypatch.setattr(sparse_conv, "_library", Spy)
+        return call
+
+    for name in BOTH:
+        monkeypatch.setattr(sparse_conv, name, spied(name, getattr(sparse_conv, name)))
     return names
 
 
@@ -46,10 +50,10 @@ def channels_last(x):
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def pair(in_channels, out_channels, kernel, bias=True):
-    """The same convolution with whole weights, by additions and torch's."""
-    padding = tuple((k - 1) // 2 for k in kernel)
-    convs = [kind(in_channels, out_channels, kernel, padding=padding, bias=bias) for kind in (Conv2d, nn.Conv2d)]
+def pair(in_channels, out_channels, kernel, bias=True, **settings):
+    """The same convolution with whole weights, ours and torch's."""
+    settings.setdefault("padding", tuple((k - 1) // 2 for k in kernel))
+    convs = [kind(in_channels, out_channels, kernel, bias=bias, **settings) for kind in (Conv2d, nn.Conv2d)]
     with torch.no_grad():
         for mine, theirs in zip(*(conv.parameters() for conv in convs), strict=True):
             mine.copy_(whole(mine.shape, -3, 3))
@@ -64,7 +68,8 @@ def step(conv, x, grad):
     return y, *torch.autograd.grad(y, (x, *conv.parameters()), grad)
 
 
-# Sizes around every border: of lanes and strips (of 4 to 8 vectors), of panels, of the lists' eights.
+# Sizes around every border: of vectors, units of 16 bits, strings of 64 and 128 bits, strips of 64 channels, pieces of
+# 512 pixels.
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
 @pytest.mark.parametrize(
     ("shape", "out"),
@@ -80,29 +85,84 @@ def step(conv, x, grad):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("values", [(1, 1), (-2, 5)], ids=["spikes", "numbers"])
-def test_whole_numbers_are_exact(calls, kernel, shape, out, values):
+@pytest.mark.parametrize("most", [1, 5, 255])
+def test_whole_numbers_are_exact(calls, kernel, shape, out, most):
+    """In every image by bits in some rows and by tables in others."""
     torch.manual_seed(0)
     mine, theirs = pair(shape[1], out, kernel, bias=shape[0] % 2 == 0)
-    x = channels_last(whole(shape, *values, density=0.3))
+    x = whole(shape, 1, most) * (torch.rand(shape) < torch.linspace(0, 0.5, shape[2])[:, None])
     grad = channels_last(whole((shape[0], out, *shape[2:]), -4, 4))
+    for got, expected in zip(step(mine, channels_last(x), grad), step(theirs, x, grad), strict=True):
+        assert torch.equal(got, expected)
+    assert calls == BOTH
+
+
+GEOMETRIES = {
+    "stride": (48, 40, (3, 3), {"stride": 2, "padding": 1}),
+    "strides": (20, 96, (3, 5), {"stride": (3, 2), "padding": (0, 4)}),
+    "dilation": (16, 16, (3, 3), {"padding": (3, 2), "dilation": (3, 2)}),
+    "groups": (96, 40, (3, 3), {"padding": 1, "groups": 2}),
+    "many groups": (128, 256, (1, 1), {"groups": 8}),
+    "no padding": (12, 64, (5, 5), {"padding": 0}),
+    "even kernel": (64, 20, (2, 4), {"padding": (1, 2)}),
+    "padding beyond the kernel": (16, 16, (3, 3), {"padding": 5}),
+    "one channel": (1, 12, (5, 5), {"stride": (2, 1), "padding": 2, "dilation": (1, 2)}),
+    "two channels": (2, 48, (7, 7), {"stride": 2, "padding": 3}),
+    "same": (16, 16, (3, 5), {"padding": "same"}),
+    "valid": (16, 16, (3, 5), {"padding": "valid"}),
+    "kernel as large as the image": (16, 10, (9, 11), {"padding": 0}),
+}
+
+
+@pytest.mark.parametrize("case", GEOMETRIES)
+@pytest.mark.parametrize(("density", "most"), [(0.05, 1), (0.5, 1), (0.2, 9)])
+def test_every_geometry(calls, case, density, most):
+    torch.manual_seed(0)
+    channels, out, kernel, settings = GEOMETRIES[case]
+    mine, theirs = pair(channels, out, kernel, **settings)
+    x = channels_last(whole((3, channels, 9, 11), 1, most, density))
+    grad = channels_last(whole(theirs(x).shape, -4, 4))
     for got, expected in zip(step(mine, x, grad), step(theirs, x, grad), strict=True):
         assert torch.equal(got, expected)
-    assert calls == ["zoo_sparse_forward", "zoo_sparse_weight"]
+    assert calls == BOTH
+
+
+@pytest.mark.parametrize("number", [-1.0, 0.5, 256.0, 1e20, float("inf"), float("nan")])
+def test_a_single_number_that_is_no_count_takes_torchs(calls, number):
+    torch.manual_seed(0)
+    mine, theirs = pair(20, 12, (3, 3))
+    x, grad = channels_last(whole((3, 20, 9, 7), 0, 1, 0.3)), channels_last(whole((3, 12, 9, 7), -4, 4))
+    x[2, 19, 8, 6] = number
+    for got, expected in zip(step(mine, x, grad), step(theirs, x, grad), strict=True):
+        assert torch.equal(got.nan_to_num(7.0), expected.nan_to_num(7.0))
+    assert not calls
+
+
+@pytest.mark.parametrize("density", [0.03, 0.15, 0.3])
+def test_an_image_does_not_depend_on_its_neighbours(calls, density):
+    """To the bit, also where these are denser, so that they are summed in another way."""
+    torch.manual_seed(0)
+    conv = Conv2d(140, 72, 3, padding=1)
+    image = whole((1, 140, 8, 8), 0, 2, density)
+    others = whole((4, 140, 8, 8), 0, 3, 0.6)
+    alone = conv(channels_last(image))
+    among = conv(channels_last(torch.cat([others[:2], image, others[2:]])))
+    assert torch.equal(alone[0], among[2])
+    assert calls == BOTH[:1] * 2
 
 
 @pytest.mark.parametrize("density", [0.0, 0.02, 0.4, 1.0])
-def test_real_numbers_are_within_rounding_of_float64(calls, density):
+def test_within_rounding_of_float64(calls, density):
     torch.manual_seed(0)
     conv = Conv2d(70, 50, 3, padding=1)
-    x = channels_last(torch.randn(8, 70, 10, 11) * (torch.rand(8, 70, 10, 11) < density))
+    x = channels_last(whole((8, 70, 10, 11), 1, 3, density))
     grad = channels_last(torch.randn(8, 50, 10, 11))
     got = step(conv, x, grad)
     exact = step(conv.double(), x.double(), grad.double())
     for mine, theirs in zip(got, exact, strict=True):
         largest = max(1.0, theirs.detach().abs().max().item())
-        assert torch.allclose(mine.double(), theirs, rtol=1e-5, atol=2e-5 * largest)
-    assert len(calls) == 2
+        assert torch.allclose(mine.double(), theirs, rtol=1e-5, atol=2e-6 * largest)
+    assert calls == BOTH
 
 
 @pytest.mark.parametrize("weight_last", [False, True])
@@ -137,13 +197,9 @@ def test_the_same_bits_whatever_the_threads():
 OTHERS = {
     "as written": (nn.Conv2d(16, 16, 3, padding=1), lambda x: x.contiguous()),
     "float64": (nn.Conv2d(16, 16, 3, padding=1).double(), lambda x: x.double()),
-    "stride": (nn.Conv2d(16, 16, 3, 2, 1), channels_last),
-    "dilation": (nn.Conv2d(16, 16, 3, padding=2, dilation=2), channels_last),
-    "groups": (nn.Conv2d(16, 16, 3, padding=1, groups=4), channels_last),
-    "no padding": (nn.Conv2d(16, 16, 3), channels_last),
-    "even kernel": (nn.Conv2d(16, 16, 2, padding=1), channels_last),
+    "groups of few channels": (nn.Conv2d(16, 16, 3, padding=1, groups=4), channels_last),
+    "same, an even kernel": (nn.Conv2d(16, 16, 2, padding="same"), channels_last),
     "reflected": (nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect"), channels_last),
-    "same": (nn.Conv2d(16, 16, 3, padding="same"), channels_last),
     "one image": (nn.Conv2d(16, 16, 3, padding=1), lambda x: x[0]),
 }
 
@@ -165,17 +221,6 @@ def test_autocast_is_torchs(calls):
     with torch.autocast("cpu", torch.bfloat16):
         assert conv(channels_last(whole((2, 16, 8, 8), 0, 1))).dtype == torch.bfloat16
     assert not calls
-
-
-@pytest.mark.parametrize(("density", "expected"), [(0.1, 2), (0.37, 1), (0.9, 0)])
-def test_dense_inputs_take_torchs_products(calls, monkeypatch, density, expected):
-    monkeypatch.setattr(sparse_conv, "DENSEST", USUAL)
-    torch.manual_seed(0)
-    mine, theirs = pair(64, 32, (3, 3))
-    x, grad = channels_last(whole((8, 64, 16, 16), 1, 1, density)), channels_last(whole((8, 32, 16, 16), -4, 4))
-    for got, wanted in zip(step(mine, x, grad), step(theirs, x, grad), strict=True):
-        assert torch.equal(got, wanted)
-    assert len(calls) == expected
 
 
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3)], ids=str)
@@ -205,9 +250,10 @@ def test_the_operators_keep_what_torch_asks_of_them():
     torch.manual_seed(0)
     x, weight = channels_last(whole((2, 8, 5, 5), 0, 1)), torch.randn(12, 8, 3, 3)
     leaves = x.clone().requires_grad_(), weight.requires_grad_(), torch.randn(12, requires_grad=True)
-    torch.library.opcheck(torch.ops.zoo.sparse_conv.default, leaves)
-    grad = channels_last(torch.randn(2, 12, 5, 5)).requires_grad_()
-    torch.library.opcheck(torch.ops.zoo.sparse_conv_weight.default, (grad, *leaves[:2]))
+    geometry = Geometry(stride=[2, 1], padding=[1, 2], dilation=[1, 2])
+    torch.library.opcheck(torch.ops.zoo.sparse_conv.default, (*leaves, *geometry))
+    grad = channels_last(torch.randn(2, 12, 3, 5)).requires_grad_()
+    torch.library.opcheck(torch.ops.zoo.sparse_conv_weight.default, (grad, *leaves[:2], *geometry))
 
 
 def test_compiled_without_a_break_and_for_any_batch(calls):
