@@ -4,6 +4,9 @@
 
 A library's file is named after a digest of its sources, the flags, the compiler and the processor: any change makes a
 new one.
+
+`ZOO_CPU=avx2` in the environment compiles for AVX2 on an x86 processor that has more, `ZOO_CPU=portable` for any
+processor of its kind: to measure or test what other machines run. It is read when a kernel is first used.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import functools
 import hashlib
 import logging
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -21,6 +25,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from st_utils.errors import UserError
 from st_utils.kernels.common.allocator import keep_freed_memory
 
 HERE = Path(__file__).parent  # the headers
@@ -36,6 +41,11 @@ EXTRAS = (
     ["-fopenmp"],
     [],
 )
+INSTRUCTION_SETS = {  # ZOO_CPU to sets of extra flags
+    "native": EXTRAS,
+    "avx2": (["-march=x86-64-v3", "-fopenmp"], ["-march=x86-64-v3"]),
+    "portable": (["-fopenmp"], []),
+}
 UNUSED_DAYS = 30  # until a library is deleted: other machines and checkouts that share the folder may need it
 log = logging.getLogger(__name__)
 
@@ -56,6 +66,16 @@ def library(name: str) -> ctypes.CDLL | None:
     except (CompileError, OSError, subprocess.SubprocessError) as error:
         log.warning("the kernels of %s.cpp can't be compiled: %s", name, error)
         return None
+
+
+def extras() -> tuple[list[str], ...]:
+    """The sets of flags for the instruction set that ZOO_CPU names; the processor's own where it names none."""
+    chosen = os.environ.get("ZOO_CPU") or "native"
+    if chosen not in INSTRUCTION_SETS:
+        raise UserError(f"ZOO_CPU={chosen} is no instruction set: choose {', '.join(INSTRUCTION_SETS)}")
+    if chosen == "avx2" and platform.machine().lower() not in ("x86_64", "amd64"):
+        raise UserError(f"ZOO_CPU=avx2 is for x86 processors, this is {platform.machine()}: choose native or portable")
+    return INSTRUCTION_SETS[chosen]
 
 
 def compiler() -> list[str]:
@@ -89,7 +109,7 @@ def _temporary_folder() -> tempfile.TemporaryDirectory:
 def _load(name: str) -> ctypes.CDLL:
     command = compiler()
     problem = ""
-    for extra in EXTRAS:
+    for extra in extras():
         try:
             target = _target(command, extra)
             path = cache_folder() / f"{name.replace('/', '-')}-{_key(name, target)}.so"

@@ -7,10 +7,17 @@
 // 64 b + j, so that a loop handles 64 numbers side by side. Packing compares every number with what unpacking will give,
 // and stops at the first block that differs.
 #include <atomic>
-
-#include "neuron.h"
+#include <cstdint>
+#include <cstring>
 
 namespace {
+
+template <class To, class From> To bits(From from) {
+    To to;
+    static_assert(sizeof(To) == sizeof(From), "same size");
+    std::memcpy(&to, &from, sizeof(to));
+    return to;
+}
 
 const int64_t LANES = 64, BLOCK = 8 * LANES;
 

@@ -130,14 +130,14 @@ struct Forward {
     }
 
     void finish(const Strip &strip, int64_t first, int64_t pixels, const float *sums) const {
-        const bool past = beyond_caches(s.images * s.out_height * s.out_width * s.out);
+        const bool past = past_caches(out, FLOAT32, s.images * s.out_height * s.out_width, s.out) && strip.channel % LANES == 0;
         for (int64_t p = 0; p < pixels; p++) {
             float *to = out + (first + p) * s.out + strip.channel;
             for (int64_t v = 0; v < strip.width; v++, to += ROW) {
                 const float *from = sums + (v * pixels + p) * ROW;
                 const int64_t n = std::min(ROW, strip.channels - v * ROW);
-                if (past && n == ROW && reinterpret_cast<uintptr_t>(to) % sizeof(Vector) == 0)
-                    for (int64_t k = 0; k < ROW; k += LANES) stream(to + k, load(from + k));
+                if (past && n == ROW)
+                    for (int64_t k = 0; k < ROW; k += LANES) store_past(load(from + k), to, k);
                 else
                     std::copy(from, from + n, to);
             }

@@ -7,18 +7,13 @@
 // Counts of spikes, from 0 to 255, have their binary digits in planes: plane 0 has the bits of worth 1, plane 1 of worth 2.
 #pragma once
 #include <atomic>
-#ifdef __SSE2__
-#include <immintrin.h>
-#endif
 
 #include "shape.h"
 
 namespace {
 
-typedef int32_t Integers __attribute__((vector_size(LANES * sizeof(int32_t))));
-
 // Bit `plane` of each count.
-inline uint32_t digits(Integers counts, int plane) {
+inline uint32_t digits(Ints counts, int plane) {
 #if defined(__AVX512F__)
     return _mm512_test_epi32_mask((__m512i)counts, _mm512_set1_epi32(1 << plane));
 #elif defined(__AVX2__)
@@ -34,7 +29,7 @@ inline uint32_t digits(Integers counts, int plane) {
 
 // What numbers were read: the bits of all counts, and -1 where a number is no count.
 struct Seen {
-    Integers counts = {}, others = {};
+    Ints counts = {}, others = {};
     uint32_t most() const {
         uint32_t all = 0;
         for (int k = 0; k < LANES; k++) all |= uint32_t(counts[k]);
@@ -57,7 +52,7 @@ inline void write_string(const float *x, int64_t n, int plane, uint16_t *string,
             float rest[LANES] = {};
             if (at + LANES > n) std::copy(x + std::min(at, n), x + n, rest);
             const Vector numbers = load(at + LANES > n ? rest : x + at);
-            const Integers counts = __builtin_convertvector(numbers, Integers);
+            const Ints counts = __builtin_convertvector(numbers, Ints);
             seen.others |= __builtin_convertvector(counts, Vector) != numbers, seen.counts |= counts;
             bits |= digits(counts, plane) << (v * LANES);
         }
