@@ -148,8 +148,8 @@ class FloorRunner:
         return {}
 
 
-def spikingjelly(batch: int, device: str, backend: str = "torch", **settings: Callable) -> Runner:
-    """SpikingJelly 2.0's Spikformer-4-384 for CIFAR-10, with 9.31 million parameters; logits are `[T, B, classes]`."""
+def spikingjelly_network(images: Tensor, backend: str = "torch") -> tuple[nn.Module, Callable[[nn.Module], None]]:
+    """SpikingJelly 2.0's Spikformer-4-384 with 9.31 million parameters, norms settled, and what resets its state."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from spikingjelly.activation_based import functional
@@ -158,8 +158,13 @@ def spikingjelly(batch: int, device: str, backend: str = "torch", **settings: Ca
     for module in model.modules():
         if backend in getattr(module, "supported_backends", ()):
             module.backend = backend
-    settle(model, random_images(batch), functional.reset_net)
-    return Runner(model, batch, device, after=functional.reset_net, **settings)
+    return settle(model, images, functional.reset_net), functional.reset_net
+
+
+def spikingjelly(batch: int, device: str, backend: str = "torch", **settings: Callable) -> Runner:
+    """The runner of SpikingJelly's model, whose logits are `[T, B, classes]`."""
+    model, reset = spikingjelly_network(random_images(batch), backend)
+    return Runner(model, batch, device, after=reset, **settings)
 
 
 def plain_torch(spec: str) -> nn.Module:

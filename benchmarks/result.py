@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def publish(result: dict, path: Path | None, plot: Callable[[dict, Path], None]) -> None:
-    """Print the result as JSON; with a path, write it there, and call `plot(result, path)` with the suffix .png."""
+def publish(result: dict, path: Path | None, plot: Callable[[dict, Path], None], shown: str | None = None) -> None:
+    """Print the result as JSON, or `shown`; with a path, write it there, and call `plot(result, path)` for the .png."""
     text = json.dumps(result, indent=2)
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
         plot(result, path.with_suffix(".png"))
-    print(text)
+    print(text if shown is None else shown)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -184,3 +185,12 @@ def test_the_constraints_name_every_requirement_that_is_tested():
     assert "timm>=0.5.4" in lines
     assert "timm==0.5.4" in constraints
     assert "torchaudio" not in pinned
+
+
+def test_the_constraints_name_every_extra_of_the_benchmarks():
+    """Their figures depend on the versions."""
+    constraints = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line.split("==")[0] for line in constraints if "==" in line}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert "onnxruntime" in extras["engines"]
+    assert {name.split("==")[0] for extra in ("bench", "engines") for name in extras[extra]} - pinned == set()
