@@ -15,12 +15,10 @@ images of all recordings, so that no tested recording's own image is ever seen.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import re
 import statistics
-import struct
 import subprocess
 import sys
 from collections import defaultdict
@@ -38,6 +36,7 @@ COMMON = {
     "step": 4, "recipe": "none", "lr": 5e-3, "weight_decay": 0.01, "event_augment": "crop", "tet": True,
     "tet_means": 0.5, "device": "cpu",
 }  # fmt: skip
+REST = Path(__file__).with_name("rest_of_mnist.py")
 TRANSFER = {"regularize": True, "domain_weight": 0.5}
 
 
@@ -56,10 +55,8 @@ class Task(NamedTuple):
 
 
 def folds(data: Path, output: Path) -> list[Path]:
-    """Split all N-MNIST recordings into FOLDS of test recordings, by links; and write MNIST without their images."""
-    files = sorted((*data.glob("nmnist/T*/*/*.bin"),), key=lambda path: (path.parent.name, path.name))
-    if not files:
-        raise SystemExit(f"{data}/nmnist/Train/<digit>/*.bin is missing: see README, Data")
+    """Split all N-MNIST recordings into FOLDS of test recordings, by links."""
+    files = _recordings(data)
     place = {path: number for number, path in enumerate(files)}  # classes one after the other: folds are even in each
     roots = []
     for fold in range(FOLDS):
@@ -71,51 +68,39 @@ def folds(data: Path, output: Path) -> list[Path]:
             if not link.is_symlink():
                 link.symlink_to(path.resolve())
         roots.append(root)
-    seen = max(int(path.stem) for path in files if path.parts[-3] == "Train")
-    _without_first(data / "mnist", output / "folds" / "source" / "mnist", seen)
     return roots
 
 
-def _without_first(source: Path, target: Path, count: int) -> None:
-    """Copy MNIST without the first training images, those of the recordings."""
-    target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(source.glob("*.gz")):
-        content = gzip.decompress(path.read_bytes())
-        if path.name.startswith("train"):
-            axes = content[3]
-            size = struct.unpack(f">{axes}I", content[4 : 4 + 4 * axes])
-            each = 1
-            for length in size[1:]:
-                each *= length
-            start = 4 + 4 * axes
-            head = content[:4] + struct.pack(f">{axes}I", size[0] - count, *size[1:])
-            content = head + content[start + count * each :]
-        (target / path.name).write_bytes(gzip.compress(content, mtime=0))
+def _recordings(data: Path) -> list[Path]:
+    files = sorted((*data.glob("nmnist/T*/*/*.bin"),), key=lambda path: (path.parent.name, path.name))
+    if not files:
+        raise SystemExit(f"{data}/nmnist/Train/<digit>/*.bin is missing: see README, Data")
+    return files
 
 
 def tasks(data: Path, output: Path) -> list[Task]:
     """All runs, those with and without transfer in turn."""
     network = {"model": "transfer_vgg(width=8)", **COMMON}
     events = {**network, "dataset": "nmnist", "event_size": 17, "cache_dir": str(output / "cache")}
-    found, sources = [], output / "folds" / "source"
-    roots = folds(data, output)
+    found, roots = [], folds(data, output)
+    seen = max(int(path.stem) for path in _recordings(data) if path.parts[-3] == "Train")
+    rest = {"source": f"rest_of_mnist(skip={seen})", "source_dir": str(data), "plugin": str(REST)}
+    images = {"source": "mnist", "source_dir": str(data)}
     for recordings in (50, 100, 500):
-        found += [("nmnist", recordings, seed, {**events, "data_dir": str(data)}, str(data)) for seed in range(SEEDS)]
+        found += [("nmnist", recordings, seed, {**events, "data_dir": str(data)}, images) for seed in range(SEEDS)]
         found += [
-            (f"nmnist fold {fold}", recordings, fold % SEEDS, {**events, "data_dir": str(root)}, str(sources))
+            (f"nmnist fold {fold}", recordings, fold % SEEDS, {**events, "data_dir": str(root)}, rest)
             for fold, root in enumerate(roots)
         ]
     small = {**network, "dataset": "digits_dvs", "event_size": 16}
     for recordings in (72, 288):  # 5 % and 20 % of 1,438
-        found += [("digits_dvs", recordings, seed, small, str(data)) for seed in range(SEEDS)]
+        found += [("digits_dvs", recordings, seed, small, {"source": "digits"}) for seed in range(SEEDS)]
     every = []
-    for question, recordings, seed, settings, source_dir in found:
-        source = "digits" if question == "digits_dvs" else "mnist"
+    for question, recordings, seed, settings, source in found:
         steps = recordings // BATCH
         settings = {**settings, "train_images": recordings, "batch_size": BATCH, "epochs": STEPS // steps, "seed": seed}
         every.append(Task(question, recordings, seed, False, settings))
-        settings = {**settings, **TRANSFER, "source": source, "source_dir": source_dir}
-        every.append(Task(question, recordings, seed, True, settings))
+        every.append(Task(question, recordings, seed, True, {**settings, **TRANSFER, **source}))
     return every
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from registry import Spec
 from st_utils.kernels.spike_conv.conv2d import Conv2d
+from st_utils.layer.conv_then_fire import conv_then_fire
 from st_utils.layer.fold_norms import fold_norm
 from st_utils.layer.norm_then_fire import norm_then_fire
 from st_utils.layer.over_time import drop_repeated_steps, over_time
@@ -79,6 +80,8 @@ class ConvNormNode(ConvNorm):
     def forward(self, x: Tensor) -> Tensor:
         if self.pool:
             return self.node(halve(super().forward(x)))
+        if (spikes := conv_then_fire(self.conv, self.norm, self.node, x)) is not None:
+            return spikes
         y = over_time(self.conv, x)
         return norm_then_fire(self.norm, self.node, drop_repeated_steps(y), steps=len(y))
 

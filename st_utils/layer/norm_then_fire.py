@@ -60,13 +60,13 @@ def fused_backend(norm: nn.Module, node: nn.Module, x: Tensor, steps: int) -> st
         and x.dim() == 5
         and x.shape[2] == norm.num_features
         and steps * x.shape[1] * x.shape[3] * x.shape[4] > 1  # one number has no variance: torch's error
-        and not _hooked(norm)
-        and not _hooked(node)
+        and not hooked(norm)
+        and not hooked(node)
     )
     backend = backend_for(x, node.form(), node.backend) if computes_the_same else None
     return backend if backend and takes(x, backend) else None
 
 
-def _hooked(module: nn.Module) -> bool:
+def hooked(module: nn.Module) -> bool:
     """Whether a hook looks at the module, whose output the kernel would not show it."""
     return any(getattr(module, f"_{name}") or getattr(modules, f"_global_{name}") for name in HOOKS)

@@ -33,7 +33,9 @@ DEFINED = [
 ]
 SOURCES = sorted(p for kind in ("*.py", "*.cpp", "*.h", "*.md") for p in KERNELS.rglob(kind) if p.name != "__init__.py")
 MODULES = [p for folder in ("kernels", "node") for p in sorted((ROOT / "st_utils" / folder).rglob("*.py"))]
-MODULES += [ROOT / "st_utils/layer" / f"{name}.py" for name in ("over_time", "norm_then_fire", "fold_norms")]
+MODULES += [
+    ROOT / "st_utils/layer" / f"{name}.py" for name in ("over_time", "norm_then_fire", "conv_then_fire", "fold_norms")
+]
 ON_A_GPU = {"st_utils/kernels/node/cuda.py", "st_utils/kernels/norm_node/cuda.py"}
 
 

@@ -47,8 +47,8 @@ class Conv2d(nn.Conv2d, metaclass=_EqualsTorchs):
             if self.kernel_size == (1, 1) != stride:
                 x, stride, padding = _strided(self, x), (1, 1), (0, 0)
             x = _one_channel_last(x)
-        if _as_spikes(self, x, stride):
-            geometry = Geometry(stride, _numbers(self, padding), self.dilation, self.groups)
+        geometry = geometry_of_spikes(self, x, stride, padding)
+        if geometry is not None:
             return op.convolve_spikes(x, self.weight, self.bias, geometry)
         if stride == self.stride:
             return super().forward(x)
@@ -106,25 +106,31 @@ def _odd_reach(conv: nn.Conv2d) -> bool:
     return all(d * (k - 1) % 2 == 0 for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
 
 
-def _as_spikes(conv: nn.Conv2d, x: Tensor, stride: tuple[int, int]) -> bool:
-    """Whether the operator computes this; whether x is spikes it finds out itself."""
-    return (
+def geometry_of_spikes(
+    conv: nn.Conv2d, x: Tensor, stride: tuple[int, int] | None = None, padding: tuple[int, int] | str | None = None
+) -> Geometry | None:
+    """The convolution's numbers where the kernels compute it, should x `[N, C, H, W]` be spikes; else None.
+
+    Args:
+        stride, padding: in place of the convolution's own.
+    """
+    stride = conv.stride if stride is None else stride
+    kernels_compute_it = (
         x.device.type == "cpu"
         and not watched(x, conv.weight, conv.bias)
         and x.dtype == conv.weight.dtype == torch.float32
         and x.dim() == 4
         and x.shape[1] == conv.in_channels
         and (conv.groups == 1 or conv.in_channels // conv.groups >= FEWEST_OF_GROUP)
+        and not (conv.kernel_size == (1, 1) != stride)
         and conv.padding_mode == "zeros"
-        and (
-            conv.padding != "same"
-            or all(d * (k - 1) % 2 == 0 for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
-        )
+        and (conv.padding != "same" or _odd_reach(conv))
         and _channels_last(x)
         and not torch.is_autocast_enabled("cpu")
-        and (
-            torch.compiler.is_compiling() or op.worthwhile(x, conv.weight, stride)
-        )  # compiled, the operator asks itself
+        and (torch.compiler.is_compiling() or op.worthwhile(x, conv.weight, stride))  # compiled, the operator asks
         and F.conv2d is TORCHS_CONV2D
         and op.available()
     )
+    if not kernels_compute_it:
+        return None
+    return Geometry(stride, _numbers(conv, conv.padding if padding is None else padding), conv.dilation, conv.groups)

@@ -72,7 +72,7 @@ _convolve_op = torch.library.custom_op("zoo::sparse_conv", convolve, mutates_arg
 
 @_convolve_op.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
-    return _empty_out(x, weight, Geometry(*geometry))
+    return empty_out(x, weight, Geometry(*geometry))
 
 
 def weight_gradient(
@@ -169,10 +169,10 @@ def _of_spikes(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometr
     """The convolution; None where x is neither spikes nor counts of them, or has so few that it does not pay."""
     if not (worthwhile(x, weight, geometry.stride) and x.is_contiguous(memory_format=torch.channels_last)):
         return None
-    out, shape = _empty_out(x, weight, geometry), _shape(x, weight, geometry)
-    packed, biases = _packed(weight, shape), None if bias is None else bias.contiguous()
+    out, shape = empty_out(x, weight, geometry), shape_of(x, weight, geometry)
+    ready, biases = packed(weight, shape), None if bias is None else bias.contiguous()
     found = _forward_library().zoo_forward(
-        *(x.data_ptr(), packed.data_ptr(), None if biases is None else biases.data_ptr()),
+        *(x.data_ptr(), ready.data_ptr(), None if biases is None else biases.data_ptr()),
         *(out.data_ptr(), shape, torch.get_num_threads()),
     )
     return out if found else None
@@ -185,7 +185,7 @@ def _weight_of_spikes(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometr
     grad, grad_weight = grad.contiguous(memory_format=torch.channels_last), torch.empty_like(weight)
     found = _weight_library().zoo_weight_gradient(
         *(x.data_ptr(), grad.data_ptr(), grad_weight.data_ptr(), _strides(grad_weight)),
-        *(_shape(x, weight, geometry), torch.get_num_threads()),
+        *(shape_of(x, weight, geometry), torch.get_num_threads()),
     )
     return grad_weight if found else None
 
@@ -203,7 +203,7 @@ def dense_gradients(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry,
     )
 
 
-def _empty_out(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+def empty_out(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     """`[N, C', H', W']`, channels last in memory."""
     return x.new_empty(x.shape[0], *_out_size(x, weight, geometry), len(weight)).permute(0, 3, 1, 2)
 
@@ -214,7 +214,7 @@ def _out_size(x: Tensor, weight: Tensor, geometry: Geometry) -> list[int]:
     return [(size + 2 * padding - dilation * (k - 1) - 1) // s + 1 for size, k, s, padding, dilation in sizes]
 
 
-def _packed(weight: Tensor, shape: CShape) -> Tensor:
+def packed(weight: Tensor, shape: CShape) -> Tensor:
     """The weight in the order in which the kernel sums it."""
     compiled = _forward_library()
     packed = torch.empty(compiled.zoo_packed_size(shape) + 16, dtype=torch.float32)
@@ -233,7 +233,7 @@ class CShape(ctypes.Structure):
     )
 
 
-def _shape(x: Tensor, weight: Tensor, geometry: Geometry) -> CShape:
+def shape_of(x: Tensor, weight: Tensor, geometry: Geometry) -> CShape:
     images, channels, height, width = x.shape
     out, _, rows, columns = weight.shape
     pairs = [(c_int64 * 2)(*pair) for pair in geometry[:3]]

@@ -1,5 +1,11 @@
 """Convolution of spikes against torch's, in float64 or on whole numbers, where both are exact."""
 
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -287,3 +293,31 @@ def test_every_convolution_of_a_training_step(calls, spec):
         exact = F.conv2d(x.double(), conv.weight.double(), bias, conv.stride, conv.padding)
         assert torch.allclose(y.double(), exact, rtol=1e-5, atol=1e-5)
         assert conv.weight.grad.isfinite().all()
+
+
+INSTRUCTION_SETS = """
+import torch
+from torch import nn
+from st_utils.kernels.spike_conv import op
+from tests.kernels.spike_conv.test_op import GEOMETRIES, channels_last, pair, step, whole
+op.LEAST = 0
+torch.manual_seed(0)
+for channels, out, kernel, settings in (*GEOMETRIES.values(), (300, 129, (1, 1), {}), (140, 72, (3, 3), {})):
+    for density, most in ((0.05, 1), (0.5, 1), (0.2, 9)):
+        mine, theirs = pair(channels, out, kernel, **settings)
+        x = channels_last(whole((3, channels, 9, 11), 1, most, density))
+        grad = channels_last(whole(theirs(x).shape, -4, 4))
+        for got, expected in zip(step(mine, x, grad), step(theirs, x, grad), strict=True):
+            assert torch.equal(got, expected), (channels, out, kernel, settings, density, most)
+print(op._forward_library()._name)
+"""
+
+
+@pytest.mark.parametrize("chosen", ["native", "avx2", "portable"])
+def test_each_instruction_set_is_exact(chosen):
+    if chosen == "avx2" and platform.machine().lower() not in ("x86_64", "amd64"):
+        pytest.skip("not an x86 processor")
+    environment = os.environ | {"ZOO_CPU": chosen, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([sys.executable, "-c", INSTRUCTION_SETS], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (done.stdout.strip() == sparse_conv._forward_library()._name) == (chosen == "native")

@@ -1,0 +1,159 @@
+// What every forward pass of a convolution of spikes shares: packed weights, and the sums of a piece of the output.
+//
+//     Sums sums{shape, strings, weights, bias, steps};
+//     sums.each_piece(threads, [&](const Piece &piece, const float *sums) { ... });
+//
+// A piece is a strip of output channels at some pixels, in all time steps, whose sums stay in a thread's cache while tap
+// after tap, and in each chunk after chunk of input channels, is added (products.h). The order of every sum is that of
+// taps, planes, chunks and channels, so that any number of threads gives the same bits, and an image's output does not
+// depend on the other images.
+#pragma once
+#include "strings.h"
+
+namespace {
+
+const int64_t PIXELS = 512;  // of the output per piece: with a strip of 64 channels, half of a small second-level cache
+
+// The weights in the order in which they are summed: for each strip, tap and input channel a row of output channels.
+struct Weights {
+    const Layout layout;
+    const int64_t rows;  // per strip, a whole number of units per tap
+    const std::vector<Strip> strips;
+    float *data;
+
+    static int64_t rows_of(const Layout &layout) { return layout.taps * layout.units * UNIT; }
+    Weights(const Shape &s, float *data) : layout(s, gathered(s)), rows(rows_of(layout)), strips(strips_of(s, rows)), data(data) {}
+    int64_t size() const { return (strips.back().rows + strips.back().width * rows) * ROW; }
+    const float *at(const Strip &strip, int64_t tap, int64_t bit) const {
+        return data + (strip.rows + (tap * layout.units * UNIT + bit) * strip.width) * ROW;
+    }
+
+    // From the weight [out, in / groups, rows, columns] of these strides. A square of channels at a time, over all taps,
+    // which lie beside one another in most weights.
+    void pack(const Shape &s, const float *weight, const int64_t *strides, int threads) const {
+        const int64_t in = s.in / s.groups, kernel = s.rows * s.columns, blocks = (in + UNIT - 1) / UNIT;
+        const int64_t pitch = layout.taps == 1 ? in : layout.units * UNIT;  // rows from tap to tap
+        if (layout.bits % UNIT || s.out / s.groups % ROW) std::fill(data, data + size(), 0.0f);  // what fills units and rows up
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+        for (int64_t job = 0; job < int64_t(strips.size()) * blocks; job++) {
+            const Strip &strip = strips[job / blocks];
+            const int64_t first = job % blocks * UNIT, last = std::min(first + UNIT, in), wide = strip.width * ROW;
+            for (int64_t o0 = 0; o0 < strip.channels; o0 += UNIT)
+                for (int64_t tap = 0; tap < kernel; tap++) {
+                    const float *from = weight + (strip.channel + o0) * strides[0] + tap / s.columns * strides[2] + tap % s.columns * strides[3];
+                    float *to = data + strip.rows * ROW + tap * pitch * wide + o0;
+                    const int64_t n = std::min(UNIT, strip.channels - o0);
+                    for (int64_t c = first; c < last; c++)
+                        for (int64_t o = 0; o < n; o++) to[c * wide + o] = from[o * strides[0] + c * strides[1]];
+                }
+        }
+    }
+};
+
+// Strings that lie in one row: the inputs of some outputs of a row, for one tap.
+struct Run {
+    int64_t row, column, to, count;  // the first input pixel; the first output pixel, within the piece
+};
+
+// A strip at the pixels first ... first + pixels - 1 of each step, counted through its images.
+struct Piece {
+    const Strip &strip;
+    int64_t first, pixels;
+};
+
+// The images are those of `steps` time steps, one step after the other.
+struct Sums {
+    const Shape &s;
+    const Strings &strings;
+    const Weights &weights;
+    const float *bias;  // may be null
+    int64_t steps;
+
+    // work(piece, its sums [strip.width, steps, pixels, ROW]) for all pieces of the output.
+    template <class Work> void each_piece(int threads, Work work) const {
+        const int64_t all = s.images / steps * s.out_height, count = int64_t(weights.strips.size());
+        const int64_t wide = s.out_width * steps;
+        int64_t rows = std::max<int64_t>(1, std::min(all, PIXELS / wide));
+        while (rows > 1 && rows * wide > 128 && (all + rows - 1) / rows * count < 4 * threads) rows = (rows + 1) / 2;
+        const int64_t pieces = (all + rows - 1) / rows;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+        {
+            Lines table(TABLE), sums(rows * wide * WIDEST * ROW + 4 * ROW);  // whole strips of neurons may be read
+            std::vector<Run> runs;
+#pragma omp for schedule(dynamic)
+            for (int64_t job = 0; job < pieces * count; job++) {
+                const int64_t first = job / count * rows, last = std::min(all, first + rows);
+                const Piece piece{weights.strips[job % count], first * s.out_width, (last - first) * s.out_width};
+                begin(piece, sums.data);
+                for (int64_t tap = 0; tap < strings.layout.taps; tap++) {
+                    find_runs(first, last, tap, runs);
+                    for (int plane = 0; plane < strings.planes; plane++)
+                        for (int64_t chunk = 0; chunk < strings.layout.chunks; chunk++)
+                            add(piece, tap, plane, chunk, runs, table.data, sums.data);
+                }
+                work(piece, sums.data);
+            }
+            fence();
+        }
+    }
+
+  private:
+    // Of the output rows first ... last - 1 of all steps.
+    void find_runs(int64_t first, int64_t last, int64_t tap, std::vector<Run> &runs) const {
+        runs.clear();
+        const int64_t all = s.images / steps * s.out_height, pixels = (last - first) * s.out_width;
+        const Range columns(s.width, s.out_width, tap % s.columns, s.stride[1], s.padding[1], s.dilation[1]);
+        for (int64_t step = 0; step < steps; step++)
+            for (int64_t i = first; i < last; i++) {
+                const int64_t row = step * all + i, to = step * pixels + (i - first) * s.out_width;
+                if (strings.all_taps) {
+                    runs.push_back({row, 0, to, s.out_width});
+                    continue;
+                }
+                const int64_t line = row % s.out_height * s.stride[0] + tap / s.columns * s.dilation[0] - s.padding[0];
+                if (line >= 0 && line < s.height && columns.first < columns.last)
+                    runs.push_back({row / s.out_height * s.height + line, columns.start, to + columns.first,
+                                    columns.last - columns.first});
+            }
+    }
+
+    // Add what one tap has in one chunk of one plane.
+    void add(const Piece &piece, int64_t tap, int plane, int64_t chunk, const std::vector<Run> &runs, float *table,
+             float *sums) const {
+        const Strip &strip = piece.strip;
+        const int64_t unit = chunk * BITS / UNIT, units = std::min(BITS / UNIT, strings.layout.units - unit);
+        const int64_t pitch = s.groups * strings.layout.pitch * (strings.all_taps ? 1 : s.stride[1]);
+        const int64_t apart = steps * piece.pixels * ROW;
+        const float *rows = weights.at(strip, tap, chunk * BITS), scale = float(1 << plane);
+        const auto each = [&](Way way, auto work) {
+            for (const Run &run : runs)
+                if (strings.way(plane, run.row, strip.group, chunk) == way)
+                    work(strings.at(plane, run.row, run.column, strip.group) + unit, run);
+        };
+        const Add add = add_of(strip.width);
+        each(BY_BITS, [&](const uint16_t *string, const Run &run) {
+            add(rows, scale, string, pitch, units, run.count, sums + run.to * ROW, apart);
+        });
+        bool tables = false;
+        each(BY_TABLE, [&](const uint16_t *, const Run &) { tables = true; });
+        const LookUp look_up = look_up_of(units);
+        for (int64_t v = 0; tables && v < strip.width; v++) {
+            build(rows + v * ROW, strip.width * ROW, units * UNIT / 4, scale, table);
+            each(BY_TABLE, [&](const uint16_t *string, const Run &run) {
+                look_up(table, string, pitch, run.count, sums + v * apart + run.to * ROW);
+            });
+        }
+    }
+
+    void begin(const Piece &piece, float *sums) const {
+        const Strip &strip = piece.strip;
+        for (int64_t v = 0; v < strip.width; v++) {
+            float values[ROW] = {};
+            const int64_t channel = v * ROW, n = std::min(ROW, strip.channels - channel);
+            if (bias) std::copy(bias + strip.channel + channel, bias + strip.channel + channel + n, values);
+            for (int64_t p = 0; p < steps * piece.pixels; p++, sums += ROW) std::memcpy(sums, values, sizeof values);
+        }
+    }
+};
+
+}  // namespace
