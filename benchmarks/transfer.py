@@ -113,6 +113,11 @@ def run(task: Task, output: Path) -> dict[str, Any]:
     )
     if told.returncode:
         raise SystemExit(f"{task.name}: {told.stderr.splitlines()[-1:]}")
+    return figures_of(task, place)
+
+
+def figures_of(task: Task, place: Path) -> dict[str, Any]:
+    """What the summary of a finished run says."""
     summary = RunFolder.all(place)[0].read_summary()
     names = ("top1", "test_images", "train_seconds", "train_top1")
     figures = {name: summary[name] for name in names}

@@ -17,7 +17,6 @@ import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -26,13 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from st_utils.encoder import direct
-from st_utils.kernels.node import op
-from st_utils.kernels.norm_node import op as norm_node
 from st_utils.kernels.spike_conv import op as sparse_conv
 from st_utils.layer.fold_norms import fold_norms
-from st_utils.node.base import IntegrateAndFire, Node
-from st_utils.node.ilif import ILIF
+from st_utils.node.base import IntegrateAndFire
 from tests import golden_numbers as golden
+from tests.watched import Watch
 from tests.zoo.test_golden import PATTERNS, build, run
 
 FILES = golden.files(*PATTERNS, "transfer_vgg*", "transfer_resnet18*")
@@ -60,86 +57,6 @@ PLAIN = Way(fused=False)
 ORDERS = {"plain": PLAIN, "channels first": Way(False, last=False)}
 FUSED = {"fused": Way(True, "auto"), "additions": Way(True, "all")}
 FOLDED = {"folded": Way(True, "auto", folded=True), "folded, additions": Way(True, "all", folded=True)}
-
-
-class Call(NamedTuple):
-    """A neuron's call: its spikes `[T, ...]` and, where asked for, how far each potential is from another spike."""
-
-    spikes: Tensor
-    margin: Tensor | None
-
-
-@dataclass
-class Watch:
-    """Sees every neuron's call in the order in which they run, whatever computes it; needs no hook, since norm and
-    neuron with hooks run one by one.
-
-    `force`: the spikes that go on in each call's place. The gradient goes through the neurons' own, but for neurons
-    with a spike that differs in any step; with `kept`, through those that it says.
-    """
-
-    margins: bool = False
-    force: list[Tensor] | None = None
-    kept: list[Tensor] | None = None
-    calls: list[Call] = field(default_factory=list)
-    pairs: int = 0  # norm and neuron as one
-    kernels: int = 0  # neurons in a kernel of their own
-    convolutions: int = 0  # convolutions and their weights' gradients by additions
-
-    def see(self, spikes: Tensor, margin: Tensor | None = None) -> Tensor:
-        """The spikes that go on."""
-        at = len(self.calls)
-        self.calls.append(Call(spikes.detach(), margin))
-        if self.force is None:
-            return spikes
-        kept = ~self.flips(at).any(0) if self.kept is None else self.kept[at]
-        through = spikes * kept.to(spikes.dtype)
-        return through + (self.force[at].to(spikes.dtype) - through).detach()
-
-    def flips(self, at: int) -> Tensor:
-        """Where the spikes of a call are not the forced ones."""
-        return self.calls[at].spikes.double() != self.force[at]
-
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[Watch]:
-        call, pair, kernel = nn.Module.__call__, norm_node._run, op._run
-
-        def node(module: Node, x: Tensor) -> Tensor:
-            return self.see(call(module, x), distance(module, x.detach()) if self.margins else None)
-
-        def fused(*args: object) -> tuple[Tensor, ...]:
-            self.pairs += 1
-            spikes, *statistics = pair(*args)
-            return self.see(spikes), *statistics
-
-        def counted(*args: object) -> Tensor:
-            self.kernels += 1
-            return kernel(*args)
-
-        def spikes(right: Callable) -> Callable:
-            def found(*args: object) -> Tensor | None:
-                result = right(*args)
-                self.convolutions += result is not None
-                return result
-
-            return found
-
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(mock.patch.object(Node, "__call__", node, create=True))
-            stack.enter_context(mock.patch.object(norm_node, "_run", fused))
-            stack.enter_context(mock.patch.object(op, "_run", counted))
-            for name in ("_of_spikes", "_weight_of_spikes"):
-                stack.enter_context(mock.patch.object(sparse_conv, name, spikes(getattr(sparse_conv, name))))
-            yield self
-
-
-def distance(node: Node, x: Tensor) -> Tensor:
-    """How far the potential of each step is from one with another spike."""
-    if isinstance(node, IntegrateAndFire):
-        return (node.potential(x, before_reset=True) - node.threshold).abs()
-    assert isinstance(node, ILIF) and not node.decay, f"say how far {node} is from another spike"
-    u = x.clamp(0, node.max_spikes)
-    return (u - u.floor() - 0.5).abs()
 
 
 class Result(NamedTuple):
@@ -233,7 +150,8 @@ class Difference(NamedTuple):
     """How far a run in float32 is from float64.
 
     Free: `furthest` and `relative` of the output, `spikes` that differ. Forced: `flips`, the neurons with a spike that
-    differs; `margin`, the farthest of their float64 potentials from the threshold when the first did; `rounding`, the
+    differs; `margin`, the farthest of their float64 potentials from the threshold when the first did, and of what max
+    pooling picks otherwise from the largest; `rounding`, the
     farthest that a potential is from its float64 value (plain torch alone); `forced`, relative, of the output;
     `gradients`, see `gradient_errors`, with none through those neurons in either precision.
     """
@@ -259,7 +177,7 @@ def differences(model: Golden, train: bool, ways: dict[str, Way] | None = None) 
     def without(kept: list[Tensor]) -> Result:
         key = torch.cat([k.flatten() for k in kept]).numpy().tobytes()
         if key not in masked:
-            masked[key] = model(None, train, Watch(force=force, kept=kept))
+            masked[key] = model(None, train, Watch(force=force, kept=kept, force_picks=wanted.watch.picks))
         return masked[key]
 
     return {name: _difference(model, way, train, wanted, without) for name, way in ways.items()}
@@ -269,8 +187,8 @@ def _difference(
     model: Golden, way: Way, train: bool, wanted: Result, without: Callable[[list[Tensor]], Result]
 ) -> Difference:
     force = [call.spikes for call in wanted.watch.calls]
-    forced = model(way, train, Watch(margins=not way.fused, force=force))
-    flips, kept, margin, rounding = 0, [], 0.0, 0.0
+    forced = model(way, train, Watch(margins=not way.fused, force=force, force_picks=wanted.watch.picks))
+    flips, kept, margin, rounding = 0, [], forced.watch.gap, 0.0
     for at, (call, double) in enumerate(zip(forced.watch.calls, wanted.watch.calls, strict=True)):
         differ = forced.watch.flips(at)
         kept.append(~differ.any(0))

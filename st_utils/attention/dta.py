@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from registry import register
 from st_utils.attention.attention_map import Mask
 from st_utils.errors import UserError
+from st_utils.kernels.common.layout import in_layout_of
 from st_utils.kernels.spike_conv.conv2d import Conv2d
 from st_utils.layer import ConvNorm
+from st_utils.layer.over_time import drop_repeated_steps
 from st_utils.node.base import build_node
 from st_utils.papers import DTA_SNN
 
@@ -133,7 +135,7 @@ class DTA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         u = self.project(x)
-        return self.gate(u) * self.node(u)
+        return in_layout_of(self.gate(u) * self.node(u), drop_repeated_steps(u))  # in which what follows is fast
 
     def attention_map(self, x: Tensor) -> Mask:
         """The gate and the spikes that it weighs; there are no heads."""

@@ -1,5 +1,6 @@
 """A convolution whose norm is folded and the neuron after it, as one kernel where that computes the same.
 
+    import torch
     from st_utils.layer import ConvNormNode
     layer = ConvNormNode(64, 128, node="lif", step=4).eval()
     layer.fold_norms()

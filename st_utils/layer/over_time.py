@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from st_utils.kernels.common.layout import channels_last, to_channels_last
+
 
 class OverTime(nn.Sequential):
     """nn.Sequential of layers for `[N, C, H, W]`, applied to `[T, B, C, H, W]` with N = T B."""
@@ -37,7 +39,8 @@ def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         y = layer(x[0])
     elif type(layer) is nn.BatchNorm2d and layer.momentum is not None and x[0, :, 0].numel() > 1:
         y = _norm_once(layer, x[0], steps)
-    else:
+    else:  # flattened, equal steps are copied: in the order of memory that one has
+        x = to_channels_last(x) if x.dim() == 5 and channels_last(x[:1]) else x
         return layer(x.flatten(0, 1)).unflatten(0, (steps, batch))
     return y.expand(steps, *y.shape)
 

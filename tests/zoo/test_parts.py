@@ -100,7 +100,7 @@ def active_model(model: str, **parts: str) -> torch.nn.Module:
             torch.nn.init.normal_(module.weight, std=2.5 * module.weight[0].numel() ** -0.5)
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.constant_(module.weight, 2)
-            torch.nn.init.constant_(module.bias, 1)
+            torch.nn.init.uniform_(module.bias, 0.9, 1.1)  # no potential lies on its threshold
     return settled(net, images(8, torch.float64))
 
 

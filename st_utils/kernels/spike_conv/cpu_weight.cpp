@@ -140,7 +140,7 @@ extern "C" int zoo_weight_gradient(const float *x, const float *grad, float *gra
                 for (int64_t job = 0; job < count * parts; job++) {
                     const Strip &strip = strips[job / parts];
                     for (int64_t c = first; c < last; c++)
-                        gradient.add(c, chunks[c - first], float(1 << plane), strip, job % parts, parts, rows.data, table.data,
+                        gradient.add(c, chunks[c - first], pixels.worth_of(plane), strip, job % parts, parts, rows.data, table.data,
                                      sums.data + strip.rows * ROW);
                 }
             }

@@ -124,7 +124,7 @@ struct Sums {
         const int64_t unit = chunk * BITS / UNIT, units = std::min(BITS / UNIT, strings.layout.units - unit);
         const int64_t pitch = s.groups * strings.layout.pitch * (strings.all_taps ? 1 : s.stride[1]);
         const int64_t apart = steps * piece.pixels * ROW;
-        const float *rows = weights.at(strip, tap, chunk * BITS), scale = float(1 << plane);
+        const float *rows = weights.at(strip, tap, chunk * BITS), scale = strings.worth_of(plane);
         const auto each = [&](Way way, auto work) {
             for (const Run &run : runs)
                 if (strings.way(plane, run.row, strip.group, chunk) == way)

@@ -30,7 +30,9 @@ from st_utils.kernels.common.eager import eager, eager_gradient
 from st_utils.kernels.spike_conv import definition
 from st_utils.kernels.spike_conv.definition import Geometry
 
-LEAST = 2**20  # multiplications of the dense product below which the calls around a kernel take most of the time
+# Multiplications of an image's dense product below which the calls around a kernel take most of the time. Of one image,
+# so that its result does not depend on how many others there are.
+LEAST = 2**17
 
 
 def convolve_spikes(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
@@ -40,7 +42,7 @@ def convolve_spikes(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Ge
 
 def worthwhile(x: Tensor, weight: Tensor, stride: Sequence[int]) -> bool:
     """Whether a convolution is large enough for its zeros to matter."""
-    return x.shape[0] * x.shape[2] * x.shape[3] * weight.numel() >= LEAST * prod(stride)
+    return x.shape[2] * x.shape[3] * weight.numel() >= LEAST * prod(stride)
 
 
 # A constant to torch.compile, which would trace through the compiler's cache otherwise.
@@ -204,8 +206,9 @@ def dense_gradients(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry,
 
 
 def empty_out(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """`[N, C', H', W']`, channels last in memory."""
-    return x.new_empty(x.shape[0], *_out_size(x, weight, geometry), len(weight)).permute(0, 3, 1, 2)
+    """`[N, C', H', W']`, channels last in memory; no view, so that it may be changed in place."""
+    shape = x.shape[0], len(weight), *_out_size(x, weight, geometry)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
 def _out_size(x: Tensor, weight: Tensor, geometry: Geometry) -> list[int]:

@@ -5,6 +5,7 @@
 //     strings.at(plane, row, column, group)             // its bits; strings.way(plane, row, group, chunk): how to sum them
 //
 // Counts of spikes, from 0 to 255, have their binary digits in planes: plane 0 has the bits of worth 1, plane 1 of worth 2.
+// Where numbers are eighths, as those of neurons that fire in parts of 1, the counts are of eighths: `worth` says of what.
 #pragma once
 #include <atomic>
 
@@ -42,8 +43,8 @@ struct Seen {
     }
 };
 
-// The string of n numbers, their bits of one plane.
-inline void write_string(const float *x, int64_t n, int plane, uint16_t *string, Seen &seen) {
+// The string of n numbers, their bits of one plane. `times` is a power of two, so that nothing is rounded.
+inline void write_string(const float *x, int64_t n, float times, int plane, uint16_t *string, Seen &seen) {
     const int64_t per = UNIT / LANES;
     for (int64_t unit = 0; unit * UNIT < n; unit++) {
         uint32_t bits = 0;
@@ -51,7 +52,7 @@ inline void write_string(const float *x, int64_t n, int plane, uint16_t *string,
             const int64_t at = unit * UNIT + v * LANES;
             float rest[LANES] = {};
             if (at + LANES > n) std::copy(x + std::min(at, n), x + n, rest);
-            const Vector numbers = load(at + LANES > n ? rest : x + at);
+            const Vector numbers = load(at + LANES > n ? rest : x + at) * times;
             const Ints counts = __builtin_convertvector(numbers, Ints);
             seen.others |= __builtin_convertvector(counts, Vector) != numbers, seen.counts |= counts;
             bits |= digits(counts, plane) << (v * LANES);
@@ -72,9 +73,12 @@ struct Strings {
     const int threads;
     const int64_t rows = s.images * (all_taps ? s.out_height : s.height), width = all_taps ? s.out_width : s.width;
     const int64_t size = rows * width * s.groups * layout.pitch;  // units of a plane
+    const int64_t per_image = all_taps ? s.out_height : s.height;  // rows
     int planes = 0;
+    float worth = 1.0f;  // of a bit of plane 0
     std::vector<std::unique_ptr<uint16_t[]>> bits;
-    std::vector<Way> ways;  // [plane, row, group, chunk]: of a whole row, which is the same whatever lies around it
+    std::vector<Way> ways;     // [plane, image, group, chunk]
+    std::vector<int32_t> set;  // [row, group, chunk]: bits of the last plane that are set
 
     // With all_taps, a string per output pixel has the channels of all taps behind one another.
     Strings(const Shape &shape, bool all_taps, int threads)
@@ -84,65 +88,84 @@ struct Strings {
         return bits[plane].get() + ((row * width + column) * s.groups + group) * layout.pitch;
     }
     Way way(int plane, int64_t row, int64_t group, int64_t chunk) const {
-        return ways[((plane * rows + row) * s.groups + group) * layout.chunks + chunk];
+        return ways[((plane * s.images + row / per_image) * s.groups + group) * layout.chunks + chunk];
+    }
+    float worth_of(int plane) const { return worth * float(1 << plane); }
+
+    // False where x has another number than counts from 0 to 255, or eighths of them; then there are no strings.
+    bool read(const float *x) {
+        if (read(x, 1.0f)) return true;
+        worth = 0.125f;
+        return read(x, 8.0f);
     }
 
-    // False where x has another number than counts from 0 to 255; then there are no strings.
-    bool read(const float *x) {
+  private:
+    bool read(const float *x, float times) {
         uint32_t most = 1;
+        bits.clear(), ways.clear();
         for (planes = 0; most >> planes; planes++) {
             std::unique_ptr<uint16_t[]> single;  // a unit per pixel, from which strings are gathered
             if (all_taps) single.reset(new uint16_t[s.images * s.height * s.width]);
             bits.emplace_back(new uint16_t[size]);
-            ways.resize((planes + 1) * rows * s.groups * layout.chunks);
+            set.assign(rows * s.groups * layout.chunks, 0);
             std::atomic<uint32_t> all{0};
             std::atomic<bool> whole{true};
-            const int64_t lines = s.images * s.height;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-            for (int64_t line = 0; line < lines; line++) {
+            for (int64_t line = 0; line < s.images * s.height; line++) {
                 if (!whole.load(std::memory_order_relaxed)) continue;
                 Seen seen;
                 const float *from = x + line * s.width * s.in;
                 if (all_taps)
                     for (int64_t c = 0; c < s.width; c++)
-                        write_string(from + c * s.in, s.in, planes, single.get() + line * s.width + c, seen);
+                        write_string(from + c * s.in, s.in, times, planes, single.get() + line * s.width + c, seen);
                 else
-                    write_row(from, line, seen);
+                    write_row(from, times, line, seen);
                 if (!seen.spikes()) whole = false;
                 all |= seen.most();
             }
             if (!whole) return false;
             most |= all;
             if (all_taps) gather(single.get());
+            choose();
         }
         return true;
     }
 
-  private:
-    void write_row(const float *x, int64_t row, Seen &seen) {
+    void write_row(const float *x, float times, int64_t row, Seen &seen) {
         const int64_t in = s.in / s.groups;
         for (int64_t p = 0; p < width * s.groups; p++) {
             uint16_t *string = bits[planes].get() + (row * width * s.groups + p) * layout.pitch;
-            write_string(x + p * in, in, planes, string, seen);
+            write_string(x + p * in, in, times, planes, string, seen);
             std::fill(string + layout.units, string + layout.pitch, uint16_t(0));
         }
-        choose(row);
+        count(row);
     }
 
-    // The ways of a row, by how many of its bits are set.
-    void choose(int64_t row) {
+    void count(int64_t row) {
         for (int64_t group = 0; group < s.groups; group++)
             for (int64_t chunk = 0; chunk < layout.chunks; chunk++) {
                 const int64_t first = chunk * BITS / UNIT, last = std::min(layout.pitch, first + BITS / UNIT);
-                const int64_t bits_here = std::min(BITS, layout.bits - chunk * BITS);
-                int64_t set = 0;
+                int32_t here = 0;
                 for (int64_t column = 0; column < width; column++)
                     for (int64_t unit = first; unit < last; unit += 4) {
                         uint64_t word;
                         std::memcpy(&word, at(planes, row, column, group) + unit, sizeof word);
-                        set += __builtin_popcountll(word);
+                        here += __builtin_popcountll(word);
                     }
-                ways[((planes * rows + row) * s.groups + group) * layout.chunks + chunk] = way_for(set, bits_here * width);
+                set[(row * s.groups + group) * layout.chunks + chunk] = here;
+            }
+    }
+
+    // A way for all strings of an image: equal inputs then have equal sums, wherever they are in it, and no image's sums
+    // depend on another's. (Max pooling looks for the first of equal numbers.)
+    void choose() {
+        for (int64_t image = 0; image < s.images; image++)
+            for (int64_t i = 0; i < s.groups * layout.chunks; i++) {
+                const int64_t bits_here = std::min(BITS, layout.bits - i % layout.chunks * BITS);
+                int64_t of_image = 0;
+                for (int64_t row = image * per_image; row < (image + 1) * per_image; row++)
+                    of_image += set[row * s.groups * layout.chunks + i];
+                ways.push_back(way_for(of_image, bits_here * width * per_image));
             }
     }
 
@@ -168,7 +191,7 @@ struct Strings {
                     }
                 }
             }
-            choose(row);
+            count(row);
         }
     }
 };

@@ -119,7 +119,7 @@ def test_modules_run_themselves_where_something_looks_at_them_or_needs_a_gradien
 
 def test_an_input_that_is_no_spikes_goes_through_the_modules():
     torch.manual_seed(0)
-    layer, x = folded(), spikes(4, 2, 16, 6, 6) * 0.5
+    layer, x = folded(), spikes(4, 2, 16, 6, 6) * 0.3
     with torch.no_grad():
         assert as_one(layer.conv, layer.norm, layer.node, x) is None
         assert torch.equal(layer(x), one_by_one(layer.conv, layer.node, x))

@@ -133,7 +133,28 @@ def test_every_geometry(calls, case, density, most):
     assert calls == BOTH
 
 
-@pytest.mark.parametrize("number", [-1.0, 0.5, 256.0, 1e20, float("inf"), float("nan")])
+@pytest.mark.parametrize("part", [0.125, 0.25, 0.5])
+def test_neurons_that_fire_in_parts_of_one(calls, part):
+    torch.manual_seed(0)
+    mine, theirs = pair(20, 37, (3, 3))
+    x, grad = channels_last(whole((3, 20, 9, 7), 0, 8, 0.4) * part), channels_last(whole((3, 37, 9, 7), -4, 4))
+    for got, expected in zip(step(mine, x, grad), step(theirs, x, grad), strict=True):
+        assert torch.equal(got, expected)
+    assert calls == BOTH
+
+
+def test_equal_windows_have_equal_sums_wherever_they_are(calls):
+    """To the bit, in an image of dense and sparse rows: max pooling takes the first of equal numbers."""
+    torch.manual_seed(0)
+    conv, x = Conv2d(140, 72, 3, padding=1), whole((1, 140, 16, 8), 0, 1, 0.05)
+    x[..., 8:, :] = whole((1, 140, 8, 8), 0, 1, 0.7)
+    x[..., 10:13, 2:5] = x[..., 2:5, 2:5]
+    y = conv(channels_last(x))
+    assert torch.equal(y[..., 11, 3], y[..., 3, 3])
+    assert calls == BOTH[:1]
+
+
+@pytest.mark.parametrize("number", [-1.0, 0.3, 0.0625, 256.0, 1e20, float("inf"), float("nan")])
 def test_a_single_number_that_is_no_count_takes_torchs(calls, number):
     torch.manual_seed(0)
     mine, theirs = pair(20, 12, (3, 3))
@@ -241,6 +262,16 @@ def test_second_derivatives(kernel):
         results.append(torch.autograd.grad(norm, (x, conv.weight, conv.bias)))
     for got, expected in zip(*results, strict=True):
         assert torch.allclose(got, expected, rtol=1e-5)
+
+
+def test_a_layer_may_change_the_output_in_place(calls):
+    torch.manual_seed(0)
+    mine, theirs = pair(8, 12, (3, 3))
+    x, grad = channels_last(whole((2, 8, 5, 5), 0, 2)), whole((2, 12, 5, 5), -2, 2)
+    results = [step(nn.Sequential(conv, nn.ReLU(inplace=True)), x, grad) for conv in (mine, theirs)]
+    for got, expected in zip(*results, strict=True):
+        assert torch.equal(got, expected)
+    assert calls == BOTH
 
 
 def test_torch_func_takes_torchs(calls):
