@@ -133,4 +133,6 @@ def geometry_of_spikes(
     )
     if not kernels_compute_it:
         return None
-    return Geometry(stride, _numbers(conv, conv.padding if padding is None else padding), conv.dilation, conv.groups)
+    zeros = _numbers(conv, conv.padding if padding is None else padding)
+    geometry = Geometry(stride, zeros, conv.dilation, conv.groups)
+    return geometry if min(op.out_size(x, conv.weight, geometry)) > 0 else None  # torch says what is wrong with that

@@ -207,11 +207,11 @@ def dense_gradients(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry,
 
 def empty_out(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     """`[N, C', H', W']`, channels last in memory; no view, so that it may be changed in place."""
-    shape = x.shape[0], len(weight), *_out_size(x, weight, geometry)
+    shape = x.shape[0], len(weight), *out_size(x, weight, geometry)
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
-def _out_size(x: Tensor, weight: Tensor, geometry: Geometry) -> list[int]:
+def out_size(x: Tensor, weight: Tensor, geometry: Geometry) -> list[int]:
     """H' and W'."""
     sizes = zip(x.shape[2:], weight.shape[2:], *geometry[:3], strict=True)
     return [(size + 2 * padding - dilation * (k - 1) - 1) // s + 1 for size, k, s, padding, dilation in sizes]
@@ -240,7 +240,7 @@ def shape_of(x: Tensor, weight: Tensor, geometry: Geometry) -> CShape:
     images, channels, height, width = x.shape
     out, _, rows, columns = weight.shape
     pairs = [(c_int64 * 2)(*pair) for pair in geometry[:3]]
-    size = _out_size(x, weight, geometry)
+    size = out_size(x, weight, geometry)
     return CShape(images, height, width, channels, out, rows, columns, *pairs, geometry.groups, *size)
 
 

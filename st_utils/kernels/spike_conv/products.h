@@ -7,8 +7,8 @@
 // a string is the pixels of a channel, and the rows are the gradients at these pixels. A string is computed in one of two
 // ways:
 //
-//     build(rows, width, 4 * units, scale, table);  look_up_all(units, table, strings, ...);     // by a table
-//     add_all(vectors, rows, scale, strings, ...);                                                // by its set bits
+//     build(rows, pitch, 4 * units, scale, table), look_up_of(units)(table, strings, ...);       // by a table
+//     add_of(width)(rows, scale, strings, ...);                                                   // by its set bits
 //
 // A table has the 16 possible sums of each 4 rows: a string then adds one row for each 4 of its bits, whatever they are
 // (the "method of four Russians": Arlazarov, Dinic, Kronrod and Faradzev 1970). Adding a row for each set bit takes less

@@ -133,6 +133,14 @@ def test_every_geometry(calls, case, density, most):
     assert calls == BOTH
 
 
+@pytest.mark.parametrize("side", [1, 2])
+def test_a_kernel_larger_than_its_image_is_torchs_error(calls, side):
+    x = channels_last(torch.ones(2, 16, 4, side))
+    with pytest.raises(RuntimeError, match="can't be greater than actual input size"):
+        Conv2d(16, 16, 3)(x)
+    assert Conv2d(16, 16, 3, padding=1)(x[:0]).shape == (0, 16, 4, side)
+
+
 @pytest.mark.parametrize("part", [0.125, 0.25, 0.5])
 def test_neurons_that_fire_in_parts_of_one(calls, part):
     torch.manual_seed(0)
