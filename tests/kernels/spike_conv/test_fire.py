@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
 from benchmarks.firing import settle
@@ -123,3 +126,18 @@ def test_an_input_that_is_no_spikes_goes_through_the_modules():
     with torch.no_grad():
         assert as_one(layer.conv, layer.norm, layer.node, x) is None
         assert torch.equal(layer(x), one_by_one(layer.conv, layer.node, x))
+
+
+def test_counters_exporters_and_autocast_see_the_modules():
+    torch.manual_seed(0)
+    layer, x = folded(), spikes(4, 2, 16, 6, 6)
+    with torch.no_grad():
+        assert as_one(layer.conv, layer.norm, layer.node, x) is not None
+        with FlopCounterMode(display=False) as counter:
+            layer(x)
+        assert counter.get_total_flops() == 2 * 8 * 36 * 16 * 32 * 9
+        with torch.autocast("cpu", torch.bfloat16):
+            assert as_one(layer.conv, layer.norm, layer.node, x) is None
+        program = torch.export.export(layer, (x,))
+        assert not [node for node in program.graph.nodes if "zoo" in str(node.target)]
+        assert torch.equal(copy.deepcopy(layer)(x), layer(x))
