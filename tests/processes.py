@@ -2,6 +2,7 @@
 
     process = started("main.py", "--epochs", "3", told=tmp_path / "told")  # what it prints is in that file
     process.kill()
+    called(function, folder, RANK="0")  # a function of a module, with environment variables of its own
 
 A new Python imports torch and this project for six seconds before it does anything; these are ready at once. Each is a
 process as any other: it can be killed, holds its own locks and ends with its own status.
@@ -34,6 +35,13 @@ def started(program: str, *words: str, told: Path) -> BaseProcess:
     return process
 
 
+def called(work: Callable[..., object], *arguments: object, **environment: str) -> BaseProcess:
+    """Start a function of a module, with these arguments and environment variables."""
+    process = _context.Process(target=_call, args=(work, arguments, environment))
+    process.start()
+    return process
+
+
 def finished(program: str, *words: str, told: Path) -> tuple[int, str]:
     """Run a command to its end; its exit status and what it printed."""
     process = started(program, *words, told=told)
@@ -55,6 +63,11 @@ def _run(program: str, words: tuple[str, ...], told: Path) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.exit(programs()[program](list(words)))
+
+
+def _call(work: Callable[..., object], arguments: tuple[object, ...], environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    work(*arguments)
 
 
 def be_ready() -> None:

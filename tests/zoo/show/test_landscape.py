@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import re
-import signal
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -21,6 +17,7 @@ import zoo
 from st_utils.analysis.landscape import free_weights, random_directions
 from st_utils.errors import UserError
 from st_utils.training import checkpoint
+from tests.processes import called
 from zoo.show import landscape
 
 LEARNS = {
@@ -52,21 +49,20 @@ def kept(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def in_processes(work: Callable[[], object], count: int = 1) -> list[multiprocessing.Process]:
-    """Start `work` in processes that know each other as torchrun's do."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    names = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+def show(folder: Path) -> None:
+    zoo.show("landscape", folder, **GRID)
 
-    def begin(rank: int) -> None:
-        os.environ.update(names | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
-        work()
 
-    fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=begin, args=(rank,)) for rank in range(count)]
-    for process in processes:
-        process.start()
-    return processes
+def show_slowly(folder: Path) -> None:
+    """Measure the surface, writing it down after each point, with some time between them."""
+    measure = landscape.evaluate
+
+    def evaluate(*arguments, **options):
+        time.sleep(0.05)
+        return measure(*arguments, **options)
+
+    landscape.SECONDS, landscape.evaluate = 0, evaluate
+    show(folder)
 
 
 def same_surface(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
@@ -100,24 +96,20 @@ def test_a_point_is_the_test_of_a_checkpoint_with_these_weights(trained, surface
 
 
 def test_two_processes_measure_the_surface_of_one(trained, surface):
-    """9 points for two processes: in the last round one has none."""
-    processes = in_processes(lambda: zoo.show("landscape", trained.folder, **GRID), 2)
+    """9 points for two processes, which know each other as torchrun's do: in the last round one has none."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        names = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.getsockname()[1]), "WORLD_SIZE": "2"}
+    ranks = [names | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+    processes = [called(show, trained.folder, **rank) for rank in ranks]
     for process in processes:
-        process.join(60)
+        process.join()
     assert [process.exitcode for process in processes] == [0, 0]
     assert same_surface(kept(trained.folder), surface)
 
 
 def test_killed_it_goes_on(trained, surface, monkeypatch):
-    monkeypatch.setattr(landscape, "SECONDS", 0)
     pictures, measure = trained.folder / "pictures", landscape.evaluate
-
-    def slowly(*arguments, **options):
-        time.sleep(0.05)
-        return measure(*arguments, **options)
-
-    monkeypatch.setattr(landscape, "evaluate", slowly)
-    (process,) = in_processes(lambda: zoo.show("landscape", trained.folder, **GRID))
+    process = called(show_slowly, trained.folder)
 
     def done() -> int:
         for path in pictures.glob("landscape-*.h5"):
@@ -128,7 +120,7 @@ def test_killed_it_goes_on(trained, surface, monkeypatch):
     until = time.monotonic() + 60
     while done() < 3 and time.monotonic() < until:
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.join()
     before = done()
     assert 3 <= before < 9
