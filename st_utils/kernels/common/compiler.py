@@ -144,7 +144,7 @@ def _key(name: str, target: str) -> str:
     """A digest of all that the compiled library depends on: sources, headers, flags, compiler and processor."""
     digest = hashlib.sha256("\0".join([target, *FLAGS]).encode())
     source = KERNELS / f"{name}.cpp"
-    for file in sorted({source, *HERE.glob("*.h"), *source.parent.glob("*.h")}):
+    for file in (source, *sorted(KERNELS.glob("*/*.h"))):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -5,8 +5,7 @@
 //
 // The currents of a piece of the output, in all time steps, stay in a thread's cache: they are never in memory. Spikes are
 // those of zoo_forward and then the neuron, bit for bit.
-#include "forward.h"
-#include "neuron.h"
+#include "fire.h"
 
 // x [steps * batch, height, width, in] -> spikes [steps * batch, out_height, out_width, out]. Otherwise as zoo_forward.
 extern "C" int zoo_fire(const float *x, float *packed, const float *bias, float *spikes, const Shape *shape, int64_t steps,
@@ -17,29 +16,24 @@ extern "C" int zoo_fire(const float *x, float *packed, const float *bias, float 
     const Weights weights(s, packed);
     const Numbers numbers(*form);
     const int64_t per_step = s.images / steps * s.out_height * s.out_width;
-    Sums{s, strings, weights, bias, steps}.each_piece(threads, [&](const Piece &piece, const float *sums) {
-        const Strip &strip = piece.strip;
-        const int64_t all = piece.pixels * ROW;  // currents per step, of WIDTH of which a strip of neurons is made
-        for (int64_t v = 0; v < strip.width; v++) {
-            const int64_t n = std::min(ROW, strip.channels - v * ROW);
-            for (int64_t i = 0; i < all; i += WIDTH)
-                forward_strip(
-                    numbers, steps,
-                    [&](int64_t t, Vector *currents) {
-                        EACH currents[k] = load(sums + (v * steps + t) * all + i + k * LANES);
-                    },
-                    [&](int64_t t, const Vector *fired) {
-                        EACH {
-                            const int64_t at = i + k * LANES, lane = at % ROW;
-                            if (at >= all || lane >= n) continue;
-                            float *to = spikes + (t * per_step + piece.first + at / ROW) * s.out + strip.channel + v * ROW + lane;
-                            if (lane + LANES <= n)
-                                store(to, fired[k]);
-                            else
-                                std::memcpy(to, &fired[k], (n - lane) * sizeof(float));
-                        }
-                    });
-        }
+    const Sums all{s, strings, weights, bias, steps};
+    together(threads, [&](Team &team) {
+        Room room;
+        all.each_piece(team, room, [&](const Piece &piece, const float *sums) {
+            const Strip &strip = piece.strip;
+            fire_piece(numbers, steps, piece, sums, [&](int64_t t, int64_t v, int64_t i, const Vector *fired) {
+                const int64_t n = std::min(ROW, strip.channels - v * ROW);
+                EACH {
+                    const int64_t at = i + k * LANES, lane = at % ROW;
+                    if (at >= piece.pixels * ROW || lane >= n) continue;
+                    float *to = spikes + (t * per_step + piece.first + at / ROW) * s.out + strip.channel + v * ROW + lane;
+                    if (lane + LANES <= n)
+                        store(to, fired[k]);
+                    else
+                        std::memcpy(to, &fired[k], (n - lane) * sizeof(float));
+                }
+            });
+        });
     });
     return 1;
 }

@@ -18,19 +18,10 @@ extern "C" int zoo_forward(const float *x, float *packed, const float *bias, flo
     if (!strings.read(x)) return 0;
     const Weights weights(s, packed);
     const bool large = past_caches(out, FLOAT32, s.images * s.out_height * s.out_width, s.out);
-    Sums{s, strings, weights, bias, 1}.each_piece(threads, [&](const Piece &piece, const float *sums) {
-        const Strip &strip = piece.strip;
-        const bool past = large && strip.channel % LANES == 0;
-        for (int64_t p = 0; p < piece.pixels; p++)
-            for (int64_t v = 0; v < strip.width; v++) {
-                const float *from = sums + (v * piece.pixels + p) * ROW;
-                float *to = out + (piece.first + p) * s.out + strip.channel + v * ROW;
-                const int64_t n = std::min(ROW, strip.channels - v * ROW);
-                if (past && n == ROW)
-                    for (int64_t k = 0; k < ROW; k += LANES) store_past(load(from + k), to, k);
-                else
-                    std::copy(from, from + n, to);
-            }
+    const Sums all{s, strings, weights, bias, 1};
+    together(threads, [&](Team &team) {
+        Room room;
+        all.each_piece(team, room, [&](const Piece &piece, const float *sums) { write_sums(s, piece, sums, out, large); });
     });
     return 1;
 }

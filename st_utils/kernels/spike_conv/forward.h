@@ -1,7 +1,10 @@
 // What every forward pass of a convolution of spikes shares: packed weights, and the sums of a piece of the output.
 //
 //     Sums sums{shape, strings, weights, bias, steps};
-//     sums.each_piece(threads, [&](const Piece &piece, const float *sums) { ... });
+//     together(threads, [&](Team &team) {
+//         Room room;
+//         sums.each_piece(team, room, [&](const Piece &piece, const float *sums) { ... });
+//     });
 //
 // A piece is a strip of output channels at some pixels, in all time steps, whose sums stay in a thread's cache while tap
 // after tap, and in each chunk after chunk of input channels, is added (products.h). The order of every sum is that of
@@ -9,6 +12,7 @@
 // depend on the other images.
 #pragma once
 #include "strings.h"
+#include "team.h"
 
 namespace {
 
@@ -61,40 +65,46 @@ struct Piece {
     int64_t first, pixels;
 };
 
+// What a thread needs for its pieces.
+struct Room {
+    Lines table{TABLE};
+    std::unique_ptr<Lines> sums;
+    int64_t size = 0;
+    std::vector<Run> runs;
+
+    float *sums_of(int64_t n) {
+        if (n > size) sums.reset(new Lines(size = n));
+        return sums->data;
+    }
+};
+
 // The images are those of `steps` time steps, one step after the other.
 struct Sums {
     const Shape &s;
-    const Strings &strings;
+    const Bits &strings;
     const Weights &weights;
     const float *bias;  // may be null
     int64_t steps;
 
-    // work(piece, its sums [strip.width, steps, pixels, ROW]) for all pieces of the output.
-    template <class Work> void each_piece(int threads, Work work) const {
+    // work(piece, its sums [strip.width, steps, pixels, ROW]) for all pieces of the output, shared out in the team.
+    template <class Work> void each_piece(Team &team, Room &room, Work work) const {
         const int64_t all = s.images / steps * s.out_height, count = int64_t(weights.strips.size());
         const int64_t wide = s.out_width * steps;
         int64_t rows = std::max<int64_t>(1, std::min(all, PIXELS / wide));
-        while (rows > 1 && rows * wide > 128 && (all + rows - 1) / rows * count < 4 * threads) rows = (rows + 1) / 2;
-        const int64_t pieces = (all + rows - 1) / rows;
-#pragma omp parallel num_threads(threads) if (threads > 1)
-        {
-            Lines table(TABLE), sums(rows * wide * WIDEST * ROW + 4 * ROW);  // whole strips of neurons may be read
-            std::vector<Run> runs;
-#pragma omp for schedule(dynamic)
-            for (int64_t job = 0; job < pieces * count; job++) {
-                const int64_t first = job / count * rows, last = std::min(all, first + rows);
-                const Piece piece{weights.strips[job % count], first * s.out_width, (last - first) * s.out_width};
-                begin(piece, sums.data);
-                for (int64_t tap = 0; tap < strings.layout.taps; tap++) {
-                    find_runs(first, last, tap, runs);
-                    for (int plane = 0; plane < strings.planes; plane++)
-                        for (int64_t chunk = 0; chunk < strings.layout.chunks; chunk++)
-                            add(piece, tap, plane, chunk, runs, table.data, sums.data);
-                }
-                work(piece, sums.data);
+        while (rows > 1 && rows * wide > 128 && (all + rows - 1) / rows * count < 4 * team.size()) rows = (rows + 1) / 2;
+        float *sums = room.sums_of(rows * wide * WIDEST * ROW + 4 * ROW);  // whole strips of neurons may be read
+        team.each((all + rows - 1) / rows * count, [&](int64_t job) {
+            const int64_t first = job / count * rows, last = std::min(all, first + rows);
+            const Piece piece{weights.strips[job % count], first * s.out_width, (last - first) * s.out_width};
+            begin(piece, sums);
+            for (int64_t tap = 0; tap < strings.layout.taps; tap++) {
+                find_runs(first, last, tap, room.runs);
+                for (int plane = 0; plane < strings.planes; plane++)
+                    for (int64_t chunk = 0; chunk < strings.layout.chunks; chunk++)
+                        add(piece, tap, plane, chunk, room.runs, room.table.data, sums);
             }
-            fence();
-        }
+            work(piece, sums);
+        });
     }
 
   private:
@@ -155,5 +165,22 @@ struct Sums {
         }
     }
 };
+
+// The sums of a piece to their place in out [images, out_height, out_width, out]; `past` the caches where that is said.
+inline void write_sums(const Shape &s, const Piece &piece, const float *sums, float *out, bool past) {
+    const Strip &strip = piece.strip;
+    past = past && strip.channel % LANES == 0;
+    for (int64_t p = 0; p < piece.pixels; p++)
+        for (int64_t v = 0; v < strip.width; v++) {
+            const float *from = sums + (v * piece.pixels + p) * ROW;
+            float *to = out + (piece.first + p) * s.out + strip.channel + v * ROW;
+            const int64_t n = std::min(ROW, strip.channels - v * ROW);
+            if (past && n == ROW)
+                for (int64_t k = 0; k < ROW; k += LANES) store_past(load(from + k), to, k);
+            else
+                std::copy(from, from + n, to);
+        }
+    if (past) fence();
+}
 
 }  // namespace

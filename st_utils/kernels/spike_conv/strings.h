@@ -66,31 +66,81 @@ enum Way : uint8_t { EMPTY, BY_BITS, BY_TABLE };
 // The way of strings that have `set` bits set of `all`.
 inline Way way_for(int64_t set, int64_t all) { return !set ? EMPTY : set * UNIT <= all * FEW ? BY_BITS : BY_TABLE; }
 
-struct Strings {
+// Strings that lie somewhere, and how each image's are summed.
+struct Bits {
     const Shape &s;
     const Layout layout;
     const bool all_taps;
-    const int threads;
     const int64_t rows = s.images * (all_taps ? s.out_height : s.height), width = all_taps ? s.out_width : s.width;
     const int64_t size = rows * width * s.groups * layout.pitch;  // units of a plane
     const int64_t per_image = all_taps ? s.out_height : s.height;  // rows
     int planes = 0;
     float worth = 1.0f;  // of a bit of plane 0
-    std::vector<std::unique_ptr<uint16_t[]>> bits;
-    std::vector<Way> ways;     // [plane, image, group, chunk]
-    std::vector<int32_t> set;  // [row, group, chunk]: bits of the last plane that are set
+    std::vector<const uint16_t *> bits;
+    std::vector<Way> ways;  // [plane, image, group, chunk]
 
     // With all_taps, a string per output pixel has the channels of all taps behind one another.
-    Strings(const Shape &shape, bool all_taps, int threads)
-        : s(shape), layout(shape, all_taps), all_taps(all_taps), threads(threads) {}
+    Bits(const Shape &shape, bool all_taps) : s(shape), layout(shape, all_taps), all_taps(all_taps) {}
 
     const uint16_t *at(int plane, int64_t row, int64_t column, int64_t group) const {
-        return bits[plane].get() + ((row * width + column) * s.groups + group) * layout.pitch;
+        return bits[plane] + ((row * width + column) * s.groups + group) * layout.pitch;
     }
     Way way(int plane, int64_t row, int64_t group, int64_t chunk) const {
         return ways[((plane * s.images + row / per_image) * s.groups + group) * layout.chunks + chunk];
     }
     float worth_of(int plane) const { return worth * float(1 << plane); }
+
+    // One plane more, of which set[image, group, chunk] bits are set. A way for all strings of an image: equal inputs then
+    // have equal sums, wherever they are in it, and no image's sums depend on another's. (Max pooling looks for the first
+    // of equal numbers.)
+    void add_plane(const uint16_t *plane, const int32_t *set) {
+        bits.push_back(plane), planes++;
+        for (int64_t i = 0; i < s.images * s.groups * layout.chunks; i++)
+            ways.push_back(way_for(set[i], std::min(BITS, layout.bits - i % layout.chunks * BITS) * width * per_image));
+    }
+
+    // Row `row` of the strings of all taps, from a unit per input pixel, `pitch` units apart.
+    void gather(const uint16_t *single, int64_t pitch, int64_t row, uint16_t *strings) const {
+        std::fill(strings, strings + width * layout.pitch, uint16_t(0));
+        const int64_t image = row / s.out_height, y = row % s.out_height;
+        for (int64_t i = 0; i < s.rows; i++) {
+            const int64_t line = y * s.stride[0] + i * s.dilation[0] - s.padding[0];
+            if (line < 0 || line >= s.height) continue;
+            const uint16_t *from = single + (image * s.height + line) * s.width * pitch;
+            for (int64_t j = 0; j < s.columns; j++) {
+                const Range columns(s.width, s.out_width, j, s.stride[1], s.padding[1], s.dilation[1]);
+                const int64_t bit = (i * s.columns + j) * s.in, unit = bit / UNIT, shift = bit % UNIT;
+                const uint16_t *source = from + columns.start * pitch;
+                for (int64_t x = columns.first; x < columns.last; x++, source += s.stride[1] * pitch) {
+                    const uint32_t shifted = uint32_t(*source) << shift;
+                    strings[x * layout.pitch + unit] |= uint16_t(shifted);
+                    if (shifted >> UNIT) strings[x * layout.pitch + unit + 1] |= uint16_t(shifted >> UNIT);
+                }
+            }
+        }
+    }
+
+    // The set bits of a row of strings, in one group and chunk.
+    int32_t count(const uint16_t *strings, int64_t group, int64_t chunk) const {
+        const int64_t first = chunk * BITS / UNIT, last = std::min(layout.pitch, first + BITS / UNIT);
+        int32_t found = 0;
+        for (int64_t column = 0; column < width; column++)
+            for (int64_t unit = first; unit < last; unit += 4) {
+                uint64_t word;
+                std::memcpy(&word, strings + (column * s.groups + group) * layout.pitch + unit, sizeof word);
+                found += __builtin_popcountll(word);
+            }
+        return found;
+    }
+};
+
+// Strings read from float32.
+struct Strings : Bits {
+    const int threads;
+    std::vector<std::unique_ptr<uint16_t[]>> memory;
+    std::vector<int32_t> set;  // [row, group, chunk]: bits of the last plane that are set
+
+    Strings(const Shape &shape, bool all_taps, int threads) : Bits(shape, all_taps), threads(threads) {}
 
     // False where x has another number than counts from 0 to 255, or eighths of them; then there are no strings.
     bool read(const float *x) {
@@ -102,11 +152,11 @@ struct Strings {
   private:
     bool read(const float *x, float times) {
         uint32_t most = 1;
-        bits.clear(), ways.clear();
-        for (planes = 0; most >> planes; planes++) {
+        planes = 0, bits.clear(), ways.clear(), memory.clear();
+        while (most >> planes) {
             std::unique_ptr<uint16_t[]> single;  // a unit per pixel, from which strings are gathered
             if (all_taps) single.reset(new uint16_t[s.images * s.height * s.width]);
-            bits.emplace_back(new uint16_t[size]);
+            memory.emplace_back(new uint16_t[size]);
             set.assign(rows * s.groups * layout.chunks, 0);
             std::atomic<uint32_t> all{0};
             std::atomic<bool> whole{true};
@@ -125,74 +175,40 @@ struct Strings {
             }
             if (!whole) return false;
             most |= all;
-            if (all_taps) gather(single.get());
-            choose();
+            if (all_taps) gather_rows(single.get());
+            add_plane(memory.back().get(), set_of_images().data());
         }
         return true;
     }
 
+    uint16_t *row_of(int64_t row) { return memory.back().get() + row * width * s.groups * layout.pitch; }
+
     void write_row(const float *x, float times, int64_t row, Seen &seen) {
         const int64_t in = s.in / s.groups;
         for (int64_t p = 0; p < width * s.groups; p++) {
-            uint16_t *string = bits[planes].get() + (row * width * s.groups + p) * layout.pitch;
+            uint16_t *string = row_of(row) + p * layout.pitch;
             write_string(x + p * in, in, times, planes, string, seen);
             std::fill(string + layout.units, string + layout.pitch, uint16_t(0));
         }
-        count(row);
+        count_row(row);
     }
 
-    void count(int64_t row) {
-        for (int64_t group = 0; group < s.groups; group++)
-            for (int64_t chunk = 0; chunk < layout.chunks; chunk++) {
-                const int64_t first = chunk * BITS / UNIT, last = std::min(layout.pitch, first + BITS / UNIT);
-                int32_t here = 0;
-                for (int64_t column = 0; column < width; column++)
-                    for (int64_t unit = first; unit < last; unit += 4) {
-                        uint64_t word;
-                        std::memcpy(&word, at(planes, row, column, group) + unit, sizeof word);
-                        here += __builtin_popcountll(word);
-                    }
-                set[(row * s.groups + group) * layout.chunks + chunk] = here;
-            }
+    void count_row(int64_t row) {
+        for (int64_t i = 0; i < s.groups * layout.chunks; i++)
+            set[row * s.groups * layout.chunks + i] = count(row_of(row), i / layout.chunks, i % layout.chunks);
     }
 
-    // A way for all strings of an image: equal inputs then have equal sums, wherever they are in it, and no image's sums
-    // depend on another's. (Max pooling looks for the first of equal numbers.)
-    void choose() {
-        for (int64_t image = 0; image < s.images; image++)
-            for (int64_t i = 0; i < s.groups * layout.chunks; i++) {
-                const int64_t bits_here = std::min(BITS, layout.bits - i % layout.chunks * BITS);
-                int64_t of_image = 0;
-                for (int64_t row = image * per_image; row < (image + 1) * per_image; row++)
-                    of_image += set[row * s.groups * layout.chunks + i];
-                ways.push_back(way_for(of_image, bits_here * width * per_image));
-            }
+    std::vector<int32_t> set_of_images() const {
+        const int64_t each = s.groups * layout.chunks;
+        std::vector<int32_t> sums(s.images * each, 0);
+        for (int64_t row = 0; row < rows; row++)
+            for (int64_t i = 0; i < each; i++) sums[row / per_image * each + i] += set[row * each + i];
+        return sums;
     }
 
-    // The strings of all taps from a unit per input pixel.
-    void gather(const uint16_t *single) {
+    void gather_rows(const uint16_t *single) {
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-        for (int64_t row = 0; row < rows; row++) {
-            uint16_t *strings = bits[planes].get() + row * width * layout.pitch;
-            std::fill(strings, strings + width * layout.pitch, uint16_t(0));
-            const int64_t image = row / s.out_height, y = row % s.out_height;
-            for (int64_t i = 0; i < s.rows; i++) {
-                const int64_t line = y * s.stride[0] + i * s.dilation[0] - s.padding[0];
-                if (line < 0 || line >= s.height) continue;
-                const uint16_t *from = single + (image * s.height + line) * s.width;
-                for (int64_t j = 0; j < s.columns; j++) {
-                    const Range columns(s.width, s.out_width, j, s.stride[1], s.padding[1], s.dilation[1]);
-                    const int64_t bit = (i * s.columns + j) * s.in, unit = bit / UNIT, shift = bit % UNIT;
-                    const uint16_t *source = from + columns.start;
-                    for (int64_t x = columns.first; x < columns.last; x++, source += s.stride[1]) {
-                        const uint32_t shifted = uint32_t(*source) << shift;
-                        strings[x * layout.pitch + unit] |= uint16_t(shifted);
-                        if (shifted >> UNIT) strings[x * layout.pitch + unit + 1] |= uint16_t(shifted >> UNIT);
-                    }
-                }
-            }
-            count(row);
-        }
+        for (int64_t row = 0; row < rows; row++) gather(single, 1, row, row_of(row)), count_row(row);
     }
 };
 

@@ -1,0 +1,193 @@
+"""A network compiled for inference on the CPU: spikes stay bits between its layers, and few calls do all of it.
+
+    import torch, zoo
+    model = zoo.create_model("spikformer(embed_dim=64, depth=1, num_heads=2)", img_size=16, num_classes=10)
+    images = torch.rand(8, 3, 16, 16)
+    compiled = zoo.compile_inference(model, images)
+    compiled(images).shape              # torch.Size([8, 10])
+    print(compiled.fallbacks)           # what torch's own operators compute
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from ctypes import c_int64
+
+import torch
+from torch import Tensor, fx, nn
+
+from st_utils.errors import UserError
+from st_utils.inference.graph import call, capture
+from st_utils.inference.lower import Call, Keep, Kernel, Show, Steps, lower
+from st_utils.inference.memory import Memory
+from st_utils.kernels.common.eager import watched
+from st_utils.kernels.node import cpu
+from st_utils.kernels.plan import library
+from st_utils.kernels.spike_conv.op import CShape, packed
+from st_utils.layer.fold_norms import fold_norms
+
+
+def compile_inference(model: nn.Module, batch: Tensor) -> CompiledInference:
+    """Compile a model for batches of one shape; its norms are folded, its weights are those of now.
+
+    Args:
+        model: any network of the zoo, or another one that torch.compile can follow without a break.
+        batch: a batch of the images that the model will be called with; float32, on the CPU.
+
+    Raises UserError where the network can't be followed, or there is no C++ compiler.
+    """
+    return CompiledInference(model, batch)
+
+
+class CompiledInference(nn.Module):
+    """The folded model for one shape of batch. Called with another shape, the folded model itself runs.
+
+    Between convolutions, neurons, pooling, sums and attention between spikes, signals are bits (st_utils/kernels/plan);
+    consecutive steps are one call. Whatever else the model computes, torch's operators do. Results are those of
+    `fold_norms(model)`, bit for bit where all sums of a convolution are taken in the same order.
+
+    Attributes:
+        model: the folded model.
+        fallbacks: what torch's operators compute, as "module (its class): operator".
+        memory: bytes of all signals between layers.
+    """
+
+    def __init__(self, model: nn.Module, batch: Tensor) -> None:
+        super().__init__()
+        if batch.device.type != "cpu" or batch.dtype != torch.float32:
+            raise UserError(f"inference is compiled for float32 on the CPU, the batch is {batch.dtype} on {batch.device}")
+        if not library.available():
+            raise UserError("inference can't be compiled: there is no C++ compiler, install g++ or clang++")
+        self.model = fold_norms(model)
+        self.shape = batch.shape
+        self._lock = threading.Lock()  # two calls at once would write into the same buffers
+        steps = lower(capture(self.model, batch))
+        self.fallbacks = steps.fallbacks
+        self._program = _Program(steps)
+        self.memory = self._program.memory.size
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of a batch `[B, C, H, W]` or `[T, B, C, H, W]`, as the model's."""
+        if x.shape != self.shape or x.dtype != torch.float32 or x.device.type != "cpu" or watched(x):
+            return self.model(x)
+        with self._lock:
+            return self._program(x)
+
+    def train(self, mode: bool = True) -> CompiledInference:
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+    def __deepcopy__(self, memo: dict) -> CompiledInference:
+        raise UserError("a model compiled for inference can't be copied: compile the model again")
+
+
+Run = Callable[[dict[fx.Node, object]], None]
+
+
+class _Program:
+    """Steps with their memory, ready to run."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.memory = Memory(steps)
+        self.input, self.output = steps.graph.input, steps.graph.output
+        self.values: dict[fx.Node, object] = dict(steps.graph.constants)
+        self.kept: list[Tensor | None] = []  # what the C++ reads
+        self.runs: list[Run] = []
+        segment: list[library.CStep] = []
+        for step in steps.order:
+            if isinstance(step, Kernel):
+                segment.append(self._c_step(step))
+                continue
+            if isinstance(step, Show) and self._always(step):
+                continue
+            self._end(segment)
+            segment = []
+            self.runs.append(getattr(self, f"_{type(step).__name__.lower()}")(step))
+        self._end(segment)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        values = self.values | {self.input: x}
+        self.memory.counters.zero_()
+        for run in self.runs:
+            run(values)
+        result = values[self.output]
+        return result.clone() if result.untyped_storage().data_ptr() in self.memory.addresses else result
+
+    def _end(self, segment: list[library.CStep]) -> None:
+        if segment:
+            steps = (library.CStep * len(segment))(*segment)
+            self.runs.append(lambda _: library.run(steps))
+
+    def _always(self, step: Show) -> bool:
+        """Whether a view of a buffer needs no copy: then it is the same tensor in each run."""
+        elements = self.memory.numbers(step.view.buffer)
+        shown = self._as_torch_has_it(step, elements)
+        if shown.untyped_storage().data_ptr() != elements.untyped_storage().data_ptr():
+            return False
+        self.values[step.node] = shown
+        return True
+
+    @staticmethod
+    def _as_torch_has_it(step: Show, elements: Tensor) -> Tensor:
+        """A view with the strides that the node has in torch."""
+        shown, like = step.view.tensor(elements), step.node.meta["example_value"]
+        strides = [stride for stride, size in zip(like.stride(), like.shape, strict=True) if size > 1]
+        mine = [stride for stride, size in zip(shown.stride(), shown.shape, strict=True) if size > 1]
+        if strides == mine:
+            return shown
+        return torch.empty_strided(like.shape, like.stride()).copy_(shown)
+
+    def _show(self, step: Show) -> Run:
+        elements = self.memory.numbers(step.view.buffer)
+        return lambda values: values.__setitem__(step.node, self._as_torch_has_it(step, elements))
+
+    def _keep(self, step: Keep) -> Run:
+        images, height, width, channels = step.buffer.sizes
+        place = self.memory.numbers(step.buffer).view(images, height, width, channels).permute(0, 3, 1, 2)
+        return lambda values: place.copy_(values[step.node].reshape(place.shape))
+
+    @staticmethod
+    def _call(step: Call) -> Run:
+        node = step.node
+
+        def run(values: dict[fx.Node, object]) -> None:
+            args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
+            values[node] = call(node, args, kwargs)
+
+        return run
+
+    def _c_step(self, step: Kernel) -> library.CStep:
+        signals = [self.memory.signal(buffer) for buffer in step.inputs]
+        made = library.CStep(
+            kind=library.KINDS.index(step.kind),
+            inputs=(library.CSignal * 3)(*signals),
+            out=self.memory.signal(step.out),
+            steps=step.steps,
+            repeated=step.repeated,
+            heads=step.heads,
+        )
+        if step.geometry:
+            made.shape = self._shape(step)
+        if step.weight is not None:
+            weight = packed(step.weight, made.shape)
+            bias = None if step.bias is None else step.bias.contiguous()
+            self.kept += [weight, bias]
+            made.weight, made.bias = weight.data_ptr(), None if bias is None else bias.data_ptr()
+        if step.form:
+            made.form = cpu.c_form(step.form, None)
+        if step.attention:
+            groups, tokens, inner, outer = step.attention
+            self.kept += [groups, tokens]
+            made.attention = library.CAttention(
+                len(groups), len(tokens), step.heads, groups.data_ptr(), tokens.data_ptr(), inner, outer
+            )
+        return made
+
+    @staticmethod
+    def _shape(step: Kernel) -> CShape:
+        images, height, width, channels = step.source.sizes
+        pairs = [(c_int64 * 2)(*pair) for pair in step.geometry[:3]]
+        out = step.out
+        return CShape(images, height, width, channels, out.channels, *step.kernel, *pairs, 1, out.height, out.width)

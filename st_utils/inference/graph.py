@@ -1,0 +1,120 @@
+"""The network as a graph of torch's and the zoo's operators, for one shape of input.
+
+    graph = capture(fold_norms(model), images)
+    graph.nodes, graph.constants
+
+TorchDynamo follows the network's own Python and writes down the operators that it calls, as for torch.compile.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+
+from st_utils.errors import UserError
+
+GETITEM = operator.getitem
+
+
+class Graph(NamedTuple):
+    """Nodes in the order in which they run.
+
+    Attributes:
+        input: the node of the network's input.
+        constants: the values of all nodes that do not depend on it: weights, and what is computed from them alone.
+        output: the node of the network's output.
+    """
+
+    nodes: list[fx.Node]
+    input: fx.Node
+    constants: dict[fx.Node, object]
+    output: fx.Node
+
+
+def capture(network: nn.Module, batch: Tensor) -> Graph:
+    """The graph of a network in eval mode without gradients; it runs once.
+
+    Raises UserError where the network's Python can't be followed, its input is changed, or it returns no tensor.
+    """
+    found: list[tuple[fx.GraphModule, list]] = []
+
+    def backend(module: fx.GraphModule, values: list) -> object:
+        found.append((module, values))
+        return module.forward
+
+    limits = {"recompile_limit": 2**20, "accumulated_recompile_limit": 2**20}  # one capture for each network and shape
+    limits = {name: limit for name, limit in limits.items() if hasattr(torch._dynamo.config, name)}
+    try:
+        with torch.no_grad(), torch._dynamo.config.patch(limits):
+            torch.compile(network, backend=backend, fullgraph=True, dynamic=False)(batch)
+    except torch._dynamo.exc.TorchDynamoException as error:
+        raise UserError(f"the network can't be compiled for inference: {str(error).splitlines()[0]}") from error
+    if len(found) != 1:
+        raise UserError(f"the network can't be compiled for inference: it has {len(found)} graphs")
+    module, values = found[0]
+    return _graph(module, values, batch)
+
+
+def _graph(module: fx.GraphModule, values: list, batch: Tensor) -> Graph:
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    inputs = [
+        node
+        for node, value in zip(placeholders, values, strict=True)
+        if isinstance(value, Tensor) and value.data_ptr() == batch.data_ptr() and value.shape == batch.shape
+    ]
+    (output,) = (node for node in module.graph.nodes if node.op == "output")
+    results = output.args[0]
+    if len(inputs) != 1 or len(results) != 1 or not isinstance(results[0], fx.Node):
+        raise UserError("the network can't be compiled for inference: it must take one tensor and return one")
+    constants: dict[fx.Node, object] = dict(zip(placeholders, values, strict=True))
+    del constants[inputs[0]]
+    nodes = []
+    for node in module.graph.nodes:
+        if node.op in ("placeholder", "output"):
+            continue
+        if node.op == "get_attr":
+            constants[node] = operator.attrgetter(node.target)(module)
+        elif _in_place(node):
+            raise UserError(f"the network can't be compiled for inference: it changes a tensor in place ({node.target})")
+        elif node.all_input_nodes and all(other in constants for other in node.all_input_nodes):
+            with torch.no_grad():
+                constants[node] = call(node, *_values(node, constants))
+        else:
+            nodes.append(node)
+    return Graph(nodes, inputs[0], constants, results[0])
+
+
+def call(node: fx.Node, args: tuple, kwargs: dict) -> object:
+    """What a node computes of values."""
+    if node.op == "call_method":
+        return getattr(args[0], node.target)(*args[1:], **kwargs)
+    return node.target(*args, **kwargs)
+
+
+def _values(node: fx.Node, values: dict[fx.Node, object]) -> tuple[tuple, dict]:
+    return fx.map_arg(node.args, values.__getitem__), fx.map_arg(node.kwargs, values.__getitem__)
+
+
+def _in_place(node: fx.Node) -> bool:
+    """Whether a node changes a tensor: `add_`, `x[...] = y`, `out=`."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return (name.endswith("_") and not name.endswith("__")) or name in ("setitem",) or "out" in node.kwargs
+
+
+def shape_of(node: fx.Node) -> tuple[int, ...] | None:
+    """The shape of a node's tensor; None where it has none, or several."""
+    value = node.meta.get("example_value")
+    return tuple(value.shape) if isinstance(value, Tensor) else None
+
+
+def where(node: fx.Node) -> str:
+    """The module that a node belongs to, as `blocks.0.attention (SSA)`; the operator's name follows."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path, kind = stack[-1] if stack else ("", None)
+    path = path.replace("L['self'].", "").replace("._modules", "").replace("L['self']", "").strip(".")
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    module = f"{path} ({getattr(kind, '__name__', kind)})" if path else "the network"
+    return f"{module}: {name.removesuffix('.default')}"

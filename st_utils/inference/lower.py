@@ -1,0 +1,377 @@
+"""Turns a graph into steps: kernels that read and write buffers, and torch's own operators for all that they do not know.
+
+    steps = lower(capture(network, batch))
+    [step.kind for step in steps.kernels]      # ["convolve_and_fire", "pool", ...]
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from st_utils.inference.graph import Graph, call, shape_of, where
+from st_utils.inference.patterns import Attention, KeptTokens, match, readers
+from st_utils.inference.views import Buffer, View
+from st_utils.kernels.node.form import Form, from_json
+from st_utils.kernels.spike_conv.definition import Geometry
+
+ADD = (torch.add, operator.add, operator.iadd, "add")
+POOL = ("max_pool2d",)
+PERMUTES = ("permute", "movedim", "transpose", "unsqueeze", "squeeze", "swapaxes")
+RESHAPES = ("reshape", "view", "flatten", "unflatten")
+MOST = 255  # the greatest count that bits are made for
+UNIT = 16
+
+
+@dataclass(eq=False)
+class Kernel:
+    """A step of kernels/plan: its kind, what it reads and writes, and its numbers."""
+
+    kind: str
+    inputs: list[Buffer]
+    out: Buffer
+    geometry: Geometry | None = None
+    kernel: tuple[int, int] = (1, 1)
+    source: Buffer | None = None  # what the geometry is over, where the input has strings of all taps of it
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    form: Form | None = None
+    steps: int = 1
+    repeated: bool = False
+    heads: int = 1
+    attention: tuple[Tensor, Tensor, float, float] | None = None  # pixels of groups and of tokens; inner and outer factor
+
+
+@dataclass(eq=False)
+class Call:
+    """A node that torch computes."""
+
+    node: fx.Node
+
+
+@dataclass(eq=False)
+class Show:
+    """A view of a buffer, as torch's operators read it; `copied` where each run makes a new tensor of it."""
+
+    node: fx.Node
+    view: View
+
+
+@dataclass(eq=False)
+class Keep:
+    """Copies a tensor that torch computed into a buffer."""
+
+    node: fx.Node
+    buffer: Buffer
+
+
+@dataclass
+class Steps:
+    """What runs, in this order; `values` has what is known before, and `output` is the node of the result."""
+
+    graph: Graph
+    order: list[Kernel | Call | Show | Keep] = field(default_factory=list)
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        return [step for step in self.order if isinstance(step, Kernel)]
+
+    @property
+    def fallbacks(self) -> list[str]:
+        """What torch computes, by module and operator, without what only moves numbers."""
+        return [where(step.node) for step in self.order if isinstance(step, Call) and not is_view(step.node)]
+
+
+def lower(graph: Graph) -> Steps:
+    """The steps of a graph."""
+    return _Lowering(graph).steps
+
+
+def is_view(node: fx.Node) -> bool:
+    """Whether a node shows, or copies, its first argument's numbers in another order or shape."""
+    name = _name(node)
+    return name in (*PERMUTES, *RESHAPES, "contiguous", "expand", "detach") or (
+        name == "getitem" and isinstance(node.args[0], fx.Node) and shape_of(node.args[0]) is not None
+    )
+
+
+def _name(node: fx.Node) -> str:
+    if node.op == "call_method":
+        return node.target
+    return getattr(node.target, "__name__", "") if node.op == "call_function" else ""
+
+
+class _Lowering:
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.steps = graph, Steps(graph)
+        self.views: dict[fx.Node, View] = {}
+        self.ready = {graph.input, *graph.constants}  # what torch has as a tensor
+        self.numbers: dict[Buffer, Buffer] = {}  # of bits, the numbers that they stand for
+        self.strings: dict[tuple, Buffer] = {}  # strings of all taps, by input and geometry
+        found = match(graph)
+        for node in graph.nodes:
+            pattern = found.patterns.get(node)
+            if pattern is not None and self.pattern(node, pattern):
+                continue
+            if node in found.absorbed:
+                continue  # computed with a pattern; if that can't be, torch computes it when somebody asks
+            self.node(node)
+        self.tensor(graph.output)
+
+    # -- what torch reads --------------------------------------------------------------------------------------
+    def tensor(self, node: fx.Node) -> None:
+        """Have torch compute a node, and all that it needs, unless it has it."""
+        if node in self.ready:
+            return
+        self.ready.add(node)
+        if node in self.views:
+            self.steps.order.append(Show(node, self.in_numbers(self.views[node])))
+            return
+        for other in node.all_input_nodes:
+            self.tensor(other)
+        self.steps.order.append(Call(node))
+
+    def in_numbers(self, view: View) -> View:
+        """A view of bits as one of the numbers that they stand for."""
+        buffer = view.buffer
+        if buffer.most is None:
+            return view
+        if buffer not in self.numbers:
+            self.numbers[buffer] = replace(buffer, most=None, step=None)
+            self.add(Kernel("to_numbers", [buffer], self.numbers[buffer]))
+        return view.over(self.numbers[buffer])
+
+    # -- what kernels read ---------------------------------------------------------------------------------------
+    def view(self, node: fx.Node) -> View | None:
+        """A node as a view of a buffer: of what a kernel wrote, or of a copy of torch's tensor `[..., C, H, W]`."""
+        if node in self.views or node in self.graph.constants or not isinstance(node, fx.Node):
+            return self.views.get(node)
+        if is_view(node) and (source := self.view(node.args[0])) and (view := self.viewed(node, source)):
+            self.views[node] = view
+            return view
+        value, shape = node.meta.get("example_value"), shape_of(node)
+        if shape is None or not 4 <= len(shape) <= 5 or value.dtype != torch.float32 or 0 in value.stride():
+            return None
+        buffer = Buffer(prod(shape[:-3]), shape[-2], shape[-1], shape[-3])
+        self.tensor(node)
+        self.steps.order.append(Keep(node, buffer))
+        self.views[node] = View.of(buffer, shape)
+        return self.views[node]
+
+    def add(self, step: Kernel) -> Buffer:
+        step.out.step = step
+        self.steps.order.append(step)
+        return step.out
+
+    # -- nodes ---------------------------------------------------------------------------------------------------
+    def node(self, node: fx.Node) -> None:
+        if is_view(node):
+            if (source := self.views.get(node.args[0])) and (view := self.viewed(node, source)):
+                self.views[node] = view
+            return
+        name, shape = _name(node), shape_of(node)
+        if node.target == torch.ops.zoo.sparse_conv.default:
+            self.convolution(node)
+        elif node.target == torch.ops.zoo.integrate_and_fire.default:
+            self.neuron(node)
+        elif name in POOL or "max_pool2d" in str(node.target):
+            self.pool(node)
+        elif node.target in ADD and shape is not None:
+            self.sum(node)
+
+    def viewed(self, node: fx.Node, source: View) -> View | None:
+        name, shape = _name(node), shape_of(node)
+        if name in ("contiguous", "detach"):
+            return source
+        if name == "expand":
+            return source.expanded(shape)
+        if name in RESHAPES:
+            return source.reshaped(shape)
+        if name == "getitem":
+            return source.indexed(node.args[1])
+        marks = torch.empty_strided(source.shape, [2**i for i in range(len(source.shape))], device="meta")
+        moved = call(node, (marks, *node.args[1:]), node.kwargs)
+        dims = [source.dims[stride.bit_length() - 1] if n > 1 else () for n, stride in zip(moved.shape, moved.stride(), strict=True)]
+        return replace(source, dims=tuple(dims))
+
+    def convolution(self, node: fx.Node) -> None:
+        x, weight, bias = node.args[:3]
+        geometry, view = Geometry(*node.args[3:]), self.views.get(x)
+        shape = shape_of(node)
+        known = all(other is None or other in self.graph.constants for other in (weight, bias))
+        if view is None or view.buffer.most is None or geometry.groups != 1 or not known or 0 in shape:
+            return
+        weight, bias = (None if other is None else self.graph.constants[other].detach() for other in (weight, bias))
+        source, rows, columns = view.buffer, *weight.shape[2:]
+        geometry = _over_whole(view, geometry, (rows, columns))
+        if geometry is None:
+            return
+        out = Buffer(shape[0], shape[2], shape[3], shape[1])
+        strings = source
+        if source.channels < UNIT and rows * columns > 1:
+            strings = self.gathered(source, geometry, (rows, columns), out)
+        self.add(
+            Kernel(
+                "convolve", [strings], out, geometry=geometry, kernel=(rows, columns), source=source, weight=weight,
+                bias=bias,
+            )
+        )  # fmt: skip
+        self.views[node] = View.of(out, shape)
+
+    def gathered(self, source: Buffer, geometry: Geometry, kernel: tuple[int, int], out: Buffer) -> Buffer:
+        key = source, geometry, kernel
+        if key not in self.strings:
+            strings = Buffer(out.images, out.height, out.width, prod(kernel) * source.channels, source.most)
+            self.strings[key] = self.add(
+                Kernel("gather", [source], strings, geometry=geometry, kernel=kernel, source=source)
+            )
+        return self.strings[key]
+
+    def neuron(self, node: fx.Node) -> None:
+        x, decay, text = node.args[:3]
+        shape, form = shape_of(node), from_json(text)
+        if len(shape) != 5 or 0 in shape or (decay is not None and decay not in self.graph.constants):
+            return
+        view = self.view(x)
+        repeated = view is not None and shape[0] > 1 and view.dims[0] == ((shape[0], 0),)
+        expected = None if view is None else View.of(view.buffer, shape[1:] if repeated else shape)
+        if view is None or view.buffer.most is not None or view.dims[repeated:] != expected.dims or view.offset:
+            return
+        if decay is not None:
+            form = form._replace(decay=float(self.graph.constants[decay]))
+        buffer = view.buffer
+        out = Buffer(shape[0] * shape[1], shape[3], shape[4], shape[2], most=1)
+        conv = buffer.step
+        if isinstance(conv, Kernel) and conv.kind == "convolve" and not repeated and self.read_by(buffer, node):
+            self.steps.order.remove(conv)
+            fused = replace(conv, kind="convolve_and_fire", out=out, form=form, steps=shape[0])
+            self.add(fused)
+        else:
+            self.add(Kernel("fire", [buffer], out, form=form, steps=shape[0], repeated=repeated))
+        self.views[node] = View.of(out, shape)
+
+    def read_by(self, buffer: Buffer, node: fx.Node) -> bool:
+        """Whether only this node reads a convolution's result."""
+        (source,) = (n for n, view in self.views.items() if view.buffer is buffer and not is_view(n))
+        return readers(source, is_view) == [node]
+
+    def pool(self, node: fx.Node) -> None:
+        view, shape = self.view(node.args[0]), shape_of(node)
+        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+        numbers: dict[str, Any] = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
+        kernel, padding, dilation = (_pair(numbers.get(n, d)) for n, d in (("kernel_size", 1), ("padding", 0), ("dilation", 1)))
+        stride = _pair(numbers.get("stride") or kernel)
+        if view is None or shape is None or 0 in shape or numbers.get("return_indices") or (view.buffer.most or 0) > 1:
+            return
+        if len(shape) != 4 or view.dims != View.of(view.buffer, shape_of(node.args[0])).dims or view.offset:
+            return
+        out = Buffer(shape[0], shape[2], shape[3], shape[1], view.buffer.most)
+        self.add(Kernel("pool", [view.buffer], out, Geometry(stride, padding, dilation), kernel, source=view.buffer))
+        self.views[node] = View.of(out, shape)
+
+    def sum(self, node: fx.Node) -> None:
+        if len(node.args) != 2 or node.kwargs or not all(isinstance(other, fx.Node) for other in node.args):
+            return
+        if not any(other in self.views for other in node.args) or shape_of(node.args[0]) != shape_of(node.args[1]):
+            return
+        views = [self.view(other) for other in node.args]
+        if None in views or views[0].dims != views[1].dims or not all(v.whole for v in views):
+            return
+        one, other = views
+        if one.buffer.sizes != other.buffer.sizes:
+            return
+        counts = [v.buffer.most for v in views]
+        if None in counts or sum(counts) > MOST:
+            one, other, most = self.in_numbers(one), self.in_numbers(other), None
+        else:
+            most = sum(counts)
+        out = replace(one.buffer, most=most, step=None)
+        self.add(Kernel("add", [one.buffer, other.buffer], out))
+        self.views[node] = one.over(out)
+
+    # -- patterns ------------------------------------------------------------------------------------------------
+    def pattern(self, node: fx.Node, pattern: Attention | KeptTokens) -> bool:
+        """Lower a pattern; False where its inputs are not what the kernel reads."""
+        return self.attention(node, pattern) if isinstance(pattern, Attention) else self.kept_tokens(node, pattern)
+
+    def attention(self, node: fx.Node, pattern: Attention) -> bool:
+        q, k, v = (self.views.get(other) for other in pattern[:3])
+        if None in (q, k, v) or {x.buffer.most for x in (q, k, v)} != {1} or len({x.buffer.sizes for x in (q, k, v)}) > 1:
+            return False
+        swapped = (*range(len(k.dims) - 2), len(k.dims) - 1, len(k.dims) - 2)
+        if not q.dims == k.permuted(swapped).dims == v.dims or not q.whole or shape_of(node) != q.shape:
+            return False
+        channels, factors = q.buffer.channels, [factor for axis in q.dims[:-2] for factor in axis]
+        (width, at), *more = q.dims[-1] or ((1, 1),)
+        heads = [factor for factor in factors if factor == (channels // width, width)] if width < channels else []
+        if more or at != 1 or (width < channels and len(heads) != 1):
+            return False
+        groups = [factor for factor in factors if factor not in heads]
+        if any(stride % channels for _, stride in (*groups, *q.dims[-2])):
+            return False
+        tables = _pixels(groups, channels), _pixels(q.dims[-2], channels)
+        out = replace(q.buffer, most=None, step=None)
+        self.add(
+            Kernel(
+                "attend", [x.buffer for x in (q, k, v)], out, heads=channels // width,
+                attention=(*tables, pattern.inner, pattern.outer),
+            )
+        )  # fmt: skip
+        self.views[node] = q.over(out)
+        return True
+
+    def kept_tokens(self, node: fx.Node, pattern: KeptTokens) -> bool:
+        q, k = (self.views.get(other) for other in (pattern.q, pattern.k))
+        x, decay, text = pattern.fire.args[:3]
+        if None in (q, k) or q.buffer.most != 1 or k.buffer.most != 1 or decay is not None and decay not in self.graph.constants:
+            return False
+        T, B, heads, width, H, W = k.shape  # noqa: N806
+        expected = View.of(k.buffer, (T, B, heads * width, H, W)).reshaped(k.shape)
+        if not q.dims == k.dims == expected.dims or q.offset or k.offset:
+            return False
+        form = from_json(text)
+        if decay is not None:
+            form = form._replace(decay=float(self.graph.constants[decay]))
+        out = replace(k.buffer, step=None)
+        self.add(Kernel("keep_tokens", [q.buffer, k.buffer], out, form=form, steps=T, heads=heads))
+        self.views[node] = k.over(out)
+        return True
+
+
+def _pair(number: int | tuple[int, int] | list[int]) -> tuple[int, int]:
+    return (number, number) if isinstance(number, int) else tuple(number) * (3 - len(number))
+
+
+def _pixels(factors: list[tuple[int, int]], channels: int) -> Tensor:
+    """The pixels that factors of axes run through, in their order."""
+    found = torch.zeros(1, dtype=torch.int64)
+    for size, stride in factors:
+        found = (found[:, None] + torch.arange(size) * (stride // channels)).flatten()
+    return found
+
+
+def _over_whole(view: View, geometry: Geometry, kernel: tuple[int, int]) -> Geometry | None:
+    """The geometry over the view's whole buffer; None where the view is not `[N, C, H, W]` of it.
+
+    A 1 x 1 convolution of every s-th row and column is one of stride s.
+    """
+    images, height, width, channels = view.buffer.sizes
+    whole = View.of(view.buffer, (images, channels, height, width))
+    if view.offset or len(view.dims) != 4 or view.dims[:2] != whole.dims[:2]:
+        return None
+    if view.dims == whole.dims:
+        return geometry
+    if geometry != Geometry() or kernel != (1, 1) or any(len(axis) > 1 for axis in view.dims):
+        return None
+    strides = []
+    for axis, size, each in zip(view.dims[2:], (height, width), (width * channels, channels), strict=True):
+        n, stride = axis[0] if axis else (1, each * size)
+        if stride % each or n != -(-size // (stride // each)):
+            return None
+        strides.append(stride // each)
+    return Geometry(tuple(strides))

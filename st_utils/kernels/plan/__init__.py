@@ -1,0 +1,1 @@
+"""Steps of a network in one call, in inference on the CPU."""
