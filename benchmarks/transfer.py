@@ -32,6 +32,7 @@ from st_utils.training.environment import environment
 from st_utils.training.run_folder import RunFolder
 
 STEPS, BATCH, SEEDS, FOLDS = 400, 50, 3, 11
+OF_TEST = 60_000  # added to the numbers of recordings of MNIST's test images
 COMMON = {
     "step": 4, "recipe": "none", "lr": 5e-3, "weight_decay": 0.01, "event_augment": "crop", "tet": True,
     "tet_means": 0.5, "device": "cpu",
@@ -63,7 +64,8 @@ def folds(data: Path, output: Path) -> list[Path]:
         root = output / "folds" / str(fold)
         for path, number in place.items():
             split = "Test" if number % FOLDS == fold else "Train"
-            link = root / "nmnist" / split / path.parent.name / path.name
+            number_of = int(path.stem) + OF_TEST * (path.parents[1].name == "Test")  # both halves count from 0
+            link = root / "nmnist" / split / path.parent.name / f"{number_of:05}.bin"
             link.parent.mkdir(parents=True, exist_ok=True)
             if not link.is_symlink():
                 link.symlink_to(path.resolve())

@@ -24,6 +24,7 @@ import st_utils.encoder
 import st_utils.mlp
 import st_utils.node  # noqa: F401  (importing the rooms registers their parts)
 from registry import KINDS, Spec, create, entry, import_all, parse
+from st_utils.inference import compile_inference
 from st_utils.layer.fold_norms import fold_norms
 from zoo.authors.published import authors_spec, load_published
 from zoo.citation import cite
@@ -67,7 +68,7 @@ def override(spec: str | Spec, **overrides: Any) -> Spec:
 
 
 __all__ = [
-    "Result", "__version__", "authors_spec", "cite", "create_model", "evaluate", "fold_norms", "load_published",
+    "Result", "__version__", "authors_spec", "cite", "compile_inference", "create_model", "evaluate", "fold_norms", "load_published",
     "override", "profile", "run", "show",
 ]  # fmt: skip
 

@@ -69,7 +69,7 @@ class CompiledInference(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a batch `[B, C, H, W]` or `[T, B, C, H, W]`, as the model's."""
+        """What the model computes of a batch: logits `[B, classes]` of images `[B, C, H, W]` or `[B, T, C, H, W]`."""
         if x.shape != self.shape or x.dtype != torch.float32 or x.device.type != "cpu" or watched(x):
             return self.model(x)
         with self._lock:

@@ -35,10 +35,12 @@ class Graph(NamedTuple):
 
 
 def capture(network: nn.Module, batch: Tensor) -> Graph:
-    """The graph of a network in eval mode without gradients; it runs once.
+    """The graph of a network in eval mode without gradients; the network runs twice.
 
     Raises UserError where the network's Python can't be followed, its input is changed, or it returns no tensor.
     """
+    with torch.no_grad():
+        network(batch)  # what the network itself refuses, it says itself
     found: list[tuple[fx.GraphModule, list]] = []
 
     def backend(module: fx.GraphModule, values: list) -> object:
@@ -99,9 +101,9 @@ def _values(node: fx.Node, values: dict[fx.Node, object]) -> tuple[tuple, dict]:
 
 
 def _in_place(node: fx.Node) -> bool:
-    """Whether a node changes a tensor: `add_`, `x[...] = y`, `out=`."""
+    """Whether a node changes a tensor: `add_`, `x[...] = y`, `out=`, `inplace=True`."""
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    return (name.endswith("_") and not name.endswith("__")) or name in ("setitem",) or "out" in node.kwargs
+    return (name.endswith("_") and not name.endswith("__")) or name == "setitem" or "out" in node.kwargs or bool(node.kwargs.get("inplace"))
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...] | None:

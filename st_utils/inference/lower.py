@@ -175,7 +175,7 @@ class _Lowering:
                 self.views[node] = view
             return
         name, shape = _name(node), shape_of(node)
-        if node.target == torch.ops.zoo.sparse_conv.default:
+        if node.target in (torch.ops.zoo.sparse_conv.default, torch.conv2d, torch.nn.functional.conv2d):
             self.convolution(node)
         elif node.target == torch.ops.zoo.integrate_and_fire.default:
             self.neuron(node)
@@ -200,12 +200,16 @@ class _Lowering:
         return replace(source, dims=tuple(dims))
 
     def convolution(self, node: fx.Node) -> None:
-        x, weight, bias = node.args[:3]
-        geometry, view = Geometry(*node.args[3:]), self.views.get(x)
-        shape = shape_of(node)
+        names = ("x", "weight", "bias", *Geometry._fields)
+        given: dict[str, Any] = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+        x, weight, bias = given.get("x"), given.get("weight"), given.get("bias")
+        view, shape = self.views.get(x), shape_of(node)
         known = all(other is None or other in self.graph.constants for other in (weight, bias))
-        if view is None or view.buffer.most is None or geometry.groups != 1 or not known or 0 in shape:
+        if view is None or view.buffer.most is None or len(shape) != 4 or 0 in shape or not known:
             return
+        if given.get("groups", 1) != 1 or isinstance(given.get("padding"), str):
+            return
+        geometry = Geometry(*(_pair(given.get(n, d)) for n, d in (("stride", 1), ("padding", 0), ("dilation", 1))))
         weight, bias = (None if other is None else self.graph.constants[other].detach() for other in (weight, bias))
         source, rows, columns = view.buffer, *weight.shape[2:]
         geometry = _over_whole(view, geometry, (rows, columns))
@@ -240,7 +244,7 @@ class _Lowering:
         view = self.view(x)
         repeated = view is not None and shape[0] > 1 and view.dims[0] == ((shape[0], 0),)
         expected = None if view is None else View.of(view.buffer, shape[1:] if repeated else shape)
-        if view is None or view.buffer.most is not None or view.dims[repeated:] != expected.dims or view.offset:
+        if expected is None or view.buffer.most is not None or view.dims[repeated:] != expected.dims or view.offset:
             return
         if decay is not None:
             form = form._replace(decay=float(self.graph.constants[decay]))
@@ -268,7 +272,8 @@ class _Lowering:
         stride = _pair(numbers.get("stride") or kernel)
         if view is None or shape is None or 0 in shape or numbers.get("return_indices") or (view.buffer.most or 0) > 1:
             return
-        if len(shape) != 4 or view.dims != View.of(view.buffer, shape_of(node.args[0])).dims or view.offset:
+        whole = View.of(view.buffer, shape_of(node.args[0]))
+        if len(shape) != 4 or whole is None or view.dims != whole.dims or view.offset:
             return
         out = Buffer(shape[0], shape[2], shape[3], shape[1], view.buffer.most)
         self.add(Kernel("pool", [view.buffer], out, Geometry(stride, padding, dilation), kernel, source=view.buffer))
@@ -332,7 +337,7 @@ class _Lowering:
             return False
         T, B, heads, width, H, W = k.shape  # noqa: N806
         expected = View.of(k.buffer, (T, B, heads * width, H, W)).reshaped(k.shape)
-        if not q.dims == k.dims == expected.dims or q.offset or k.offset:
+        if expected is None or not q.dims == k.dims == expected.dims or q.offset or k.offset:
             return False
         form = from_json(text)
         if decay is not None:

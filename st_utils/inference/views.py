@@ -54,11 +54,13 @@ class View:
     offset: int = 0
 
     @classmethod
-    def of(cls, buffer: Buffer, shape: Sequence[int]) -> View:
-        """The buffer as `[..., C, H, W]`: its images are the axes before the channels."""
+    def of(cls, buffer: Buffer, shape: Sequence[int]) -> View | None:
+        """The buffer as `[..., C, H, W]`: its images are the axes before the channels. None where it has other sizes."""
         _, height, width, channels = buffer.sizes
         pixels = width * channels
         images = _split(((buffer.images, height * pixels),), shape[:-3])
+        if images is None or tuple(shape[-3:]) != (channels, height, width):
+            return None
         return cls(buffer, tuple(_clean(axis) for axis in (*images, ((channels, 1),), ((height, pixels),), ((width, channels),))))
 
     @property

@@ -34,22 +34,24 @@ inline void transpose(uint64_t *rows) {
 }
 
 struct AttentionRoom {
-    std::vector<uint64_t> k, v;  // [channel, word of tokens]
+    std::vector<uint64_t> k, v;  // [word of tokens, channel]
+    std::vector<int64_t> both;
     std::vector<float> kv;
 };
 
-// The channels of one head over the tokens of one group: a row of bits of tokens for each channel.
+// The channels of one head over the tokens of one group: for each channel a row of bits of tokens, in words.
 inline void tokens_of_channels(const Signal &x, const Attention &a, int64_t group, int64_t first, int64_t width,
                                std::vector<uint64_t> &rows) {
-    const int64_t words = (a.tokens + 63) / 64;
-    rows.assign((width + 63) / 64 * 64 * words, 0);
+    const int64_t words = (a.tokens + 63) / 64, pitch = (width + 63) / 64 * 64;
+    rows.resize(words * pitch);
     for (int64_t word = 0; word < words; word++)
         for (int64_t c = 0; c < width; c += 64) {
-            uint64_t square[64] = {};
-            for (int64_t n = word * 64; n < std::min(a.tokens, word * 64 + 64); n++)
-                square[n % 64] = bits_at(string_of(x, 0, a.group_pixels[group] + a.token_pixels[n]), first + c, std::min<int64_t>(64, width - c));
+            uint64_t *square = rows.data() + word * pitch + c;
+            const int64_t n = std::min<int64_t>(64, a.tokens - word * 64), bits = std::min<int64_t>(64, width - c);
+            for (int64_t i = 0; i < n; i++)
+                square[i] = bits_at(string_of(x, 0, a.group_pixels[group] + a.token_pixels[word * 64 + i]), first + c, bits);
+            std::fill(square + n, square + 64, uint64_t(0));
             transpose(square);
-            for (int64_t i = 0; i < 64; i++) rows[(c + i) * words + word] = square[i];
         }
 }
 
@@ -57,15 +59,18 @@ inline void tokens_of_channels(const Signal &x, const Attention &a, int64_t grou
 inline void attend(const Signal &q, const Signal &k, const Signal &v, const Signal &out, const Attention &a, int64_t group,
                    int64_t head, AttentionRoom &room) {
     const int64_t width = q.channels / a.heads, first = head * width, words = (a.tokens + 63) / 64;
-    const int64_t pitch = (width + LANES - 1) / LANES * LANES;
+    const int64_t channels = (width + 63) / 64 * 64, pitch = (width + LANES - 1) / LANES * LANES;
     tokens_of_channels(k, a, group, first, width, room.k), tokens_of_channels(v, a, group, first, width, room.v);
-    room.kv.assign(width * pitch, 0.0f);
-    for (int64_t c = 0; c < width; c++)
-        for (int64_t d = 0; d < width; d++) {
-            int64_t both = 0;
-            for (int64_t w = 0; w < words; w++) both += __builtin_popcountll(room.k[c * words + w] & room.v[d * words + w]);
-            room.kv[c * pitch + d] = float(both) * a.inner;
+    room.kv.resize(width * pitch), room.both.resize(pitch);
+    int64_t *both = room.both.data();
+    for (int64_t c = 0; c < width; c++) {
+        std::fill(both, both + pitch, 0);
+        for (int64_t w = 0; w < words; w++) {
+            const uint64_t of_k = room.k[w * channels + c], *of_v = room.v.data() + w * channels;
+            for (int64_t d = 0; of_k && d < pitch; d++) both[d] += __builtin_popcountll(of_k & of_v[d]);
         }
+        for (int64_t d = 0; d < pitch; d++) room.kv[c * pitch + d] = float(both[d]) * a.inner;
+    }
     for (int64_t n = 0; n < a.tokens; n++) {
         const int64_t pixel = a.group_pixels[group] + a.token_pixels[n];
         float *to = out.numbers + pixel * out.channels + first;
