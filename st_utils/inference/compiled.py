@@ -1,11 +1,11 @@
 """A network compiled for inference on the CPU: spikes stay bits between its layers, and few calls do all of it.
 
-    import torch, zoo
-    model = zoo.create_model("spikformer(embed_dim=64, depth=1, num_heads=2)", img_size=16, num_classes=10)
-    images = torch.rand(8, 3, 16, 16)
-    compiled = zoo.compile_inference(model, images)
-    compiled(images).shape              # torch.Size([8, 10])
-    print(compiled.fallbacks)           # what torch's own operators compute
+import torch, zoo
+model = zoo.create_model("spikformer(embed_dim=64, depth=1, num_heads=2)", img_size=16, num_classes=10)
+images = torch.rand(8, 3, 16, 16)
+compiled = zoo.compile_inference(model, images)
+compiled(images).shape              # torch.Size([8, 10])
+print(compiled.fallbacks)           # what torch's own operators compute
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from torch import Tensor, fx, nn
 
 from st_utils.errors import UserError
 from st_utils.inference.graph import call, capture
-from st_utils.inference.lower import Call, Keep, Kernel, Show, Steps, lower
+from st_utils.inference.lower import lower
 from st_utils.inference.memory import Memory
+from st_utils.inference.steps import Call, Keep, Kernel, Show, Steps
 from st_utils.kernels.common.eager import watched
 from st_utils.kernels.node import cpu
 from st_utils.kernels.plan import library
@@ -56,7 +57,9 @@ class CompiledInference(nn.Module):
     def __init__(self, model: nn.Module, batch: Tensor) -> None:
         super().__init__()
         if batch.device.type != "cpu" or batch.dtype != torch.float32:
-            raise UserError(f"inference is compiled for float32 on the CPU, the batch is {batch.dtype} on {batch.device}")
+            raise UserError(
+                f"inference is compiled for float32 on the CPU, the batch is {batch.dtype} on {batch.device}"
+            )
         if not library.available():
             raise UserError("inference can't be compiled: there is no C++ compiler, install g++ or clang++")
         self.model = fold_norms(model)

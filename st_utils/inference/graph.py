@@ -80,7 +80,9 @@ def _graph(module: fx.GraphModule, values: list, batch: Tensor) -> Graph:
         if node.op == "get_attr":
             constants[node] = operator.attrgetter(node.target)(module)
         elif _in_place(node):
-            raise UserError(f"the network can't be compiled for inference: it changes a tensor in place ({node.target})")
+            raise UserError(
+                f"the network can't be compiled for inference: it changes a tensor in place ({node.target})"
+            )
         elif node.all_input_nodes and all(other in constants for other in node.all_input_nodes):
             with torch.no_grad():
                 constants[node] = call(node, *_values(node, constants))
@@ -103,7 +105,12 @@ def _values(node: fx.Node, values: dict[fx.Node, object]) -> tuple[tuple, dict]:
 def _in_place(node: fx.Node) -> bool:
     """Whether a node changes a tensor: `add_`, `x[...] = y`, `out=`, `inplace=True`."""
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    return (name.endswith("_") and not name.endswith("__")) or name == "setitem" or "out" in node.kwargs or bool(node.kwargs.get("inplace"))
+    return (
+        (name.endswith("_") and not name.endswith("__"))
+        or name == "setitem"
+        or "out" in node.kwargs
+        or bool(node.kwargs.get("inplace"))
+    )
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...] | None:

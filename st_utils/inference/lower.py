@@ -1,109 +1,38 @@
-"""Turns a graph into steps: kernels that read and write buffers, and torch's own operators for all that they do not know.
+"""Turns a graph into steps: kernels between buffers, and torch's own operators for all that the kernels do not know.
 
     steps = lower(capture(network, batch))
-    [step.kind for step in steps.kernels]      # ["convolve_and_fire", "pool", ...]
+    steps.order[0].kind, steps.fallbacks
+
+A node is a view of a buffer as long as kernels compute it. What torch must compute is asked for from its readers, the
+network's output first: a node that nobody reads in torch's form is never computed in it.
 """
 
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from st_utils.inference.graph import Graph, call, shape_of, where
+from st_utils.inference.graph import Graph, call, shape_of
 from st_utils.inference.patterns import Attention, KeptTokens, match, readers
+from st_utils.inference.steps import RESHAPES, Call, Keep, Kernel, Show, Steps, is_view, name_of
 from st_utils.inference.views import Buffer, View
-from st_utils.kernels.node.form import Form, from_json
+from st_utils.kernels.node.form import from_json
 from st_utils.kernels.spike_conv.definition import Geometry
 
 ADD = (torch.add, operator.add, operator.iadd, "add")
 POOL = ("max_pool2d",)
-PERMUTES = ("permute", "movedim", "transpose", "unsqueeze", "squeeze", "swapaxes")
-RESHAPES = ("reshape", "view", "flatten", "unflatten")
 MOST = 255  # the greatest count that bits are made for
 UNIT = 16
-
-
-@dataclass(eq=False)
-class Kernel:
-    """A step of kernels/plan: its kind, what it reads and writes, and its numbers."""
-
-    kind: str
-    inputs: list[Buffer]
-    out: Buffer
-    geometry: Geometry | None = None
-    kernel: tuple[int, int] = (1, 1)
-    source: Buffer | None = None  # what the geometry is over, where the input has strings of all taps of it
-    weight: Tensor | None = None
-    bias: Tensor | None = None
-    form: Form | None = None
-    steps: int = 1
-    repeated: bool = False
-    heads: int = 1
-    attention: tuple[Tensor, Tensor, float, float] | None = None  # pixels of groups and of tokens; inner and outer factor
-
-
-@dataclass(eq=False)
-class Call:
-    """A node that torch computes."""
-
-    node: fx.Node
-
-
-@dataclass(eq=False)
-class Show:
-    """A view of a buffer, as torch's operators read it; `copied` where each run makes a new tensor of it."""
-
-    node: fx.Node
-    view: View
-
-
-@dataclass(eq=False)
-class Keep:
-    """Copies a tensor that torch computed into a buffer."""
-
-    node: fx.Node
-    buffer: Buffer
-
-
-@dataclass
-class Steps:
-    """What runs, in this order; `values` has what is known before, and `output` is the node of the result."""
-
-    graph: Graph
-    order: list[Kernel | Call | Show | Keep] = field(default_factory=list)
-
-    @property
-    def kernels(self) -> list[Kernel]:
-        return [step for step in self.order if isinstance(step, Kernel)]
-
-    @property
-    def fallbacks(self) -> list[str]:
-        """What torch computes, by module and operator, without what only moves numbers."""
-        return [where(step.node) for step in self.order if isinstance(step, Call) and not is_view(step.node)]
 
 
 def lower(graph: Graph) -> Steps:
     """The steps of a graph."""
     return _Lowering(graph).steps
-
-
-def is_view(node: fx.Node) -> bool:
-    """Whether a node shows, or copies, its first argument's numbers in another order or shape."""
-    name = _name(node)
-    return name in (*PERMUTES, *RESHAPES, "contiguous", "expand", "detach") or (
-        name == "getitem" and isinstance(node.args[0], fx.Node) and shape_of(node.args[0]) is not None
-    )
-
-
-def _name(node: fx.Node) -> str:
-    if node.op == "call_method":
-        return node.target
-    return getattr(node.target, "__name__", "") if node.op == "call_function" else ""
 
 
 class _Lowering:
@@ -174,7 +103,7 @@ class _Lowering:
             if (source := self.views.get(node.args[0])) and (view := self.viewed(node, source)):
                 self.views[node] = view
             return
-        name, shape = _name(node), shape_of(node)
+        name, shape = name_of(node), shape_of(node)
         if node.target in (torch.ops.zoo.sparse_conv.default, torch.conv2d, torch.nn.functional.conv2d):
             self.convolution(node)
         elif node.target == torch.ops.zoo.integrate_and_fire.default:
@@ -185,7 +114,7 @@ class _Lowering:
             self.sum(node)
 
     def viewed(self, node: fx.Node, source: View) -> View | None:
-        name, shape = _name(node), shape_of(node)
+        name, shape = name_of(node), shape_of(node)
         if name in ("contiguous", "detach"):
             return source
         if name == "expand":
@@ -196,7 +125,10 @@ class _Lowering:
             return source.indexed(node.args[1])
         marks = torch.empty_strided(source.shape, [2**i for i in range(len(source.shape))], device="meta")
         moved = call(node, (marks, *node.args[1:]), node.kwargs)
-        dims = [source.dims[stride.bit_length() - 1] if n > 1 else () for n, stride in zip(moved.shape, moved.stride(), strict=True)]
+        dims = [
+            source.dims[stride.bit_length() - 1] if n > 1 else ()
+            for n, stride in zip(moved.shape, moved.stride(), strict=True)
+        ]
         return replace(source, dims=tuple(dims))
 
     def convolution(self, node: fx.Node) -> None:
@@ -268,7 +200,9 @@ class _Lowering:
         view, shape = self.view(node.args[0]), shape_of(node)
         names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
         numbers: dict[str, Any] = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
-        kernel, padding, dilation = (_pair(numbers.get(n, d)) for n, d in (("kernel_size", 1), ("padding", 0), ("dilation", 1)))
+        kernel, padding, dilation = (
+            _pair(numbers.get(n, d)) for n, d in (("kernel_size", 1), ("padding", 0), ("dilation", 1))
+        )
         stride = _pair(numbers.get("stride") or kernel)
         if view is None or shape is None or 0 in shape or numbers.get("return_indices") or (view.buffer.most or 0) > 1:
             return
@@ -306,7 +240,11 @@ class _Lowering:
 
     def attention(self, node: fx.Node, pattern: Attention) -> bool:
         q, k, v = (self.views.get(other) for other in pattern[:3])
-        if None in (q, k, v) or {x.buffer.most for x in (q, k, v)} != {1} or len({x.buffer.sizes for x in (q, k, v)}) > 1:
+        if (
+            None in (q, k, v)
+            or {x.buffer.most for x in (q, k, v)} != {1}
+            or len({x.buffer.sizes for x in (q, k, v)}) > 1
+        ):
             return False
         swapped = (*range(len(k.dims) - 2), len(k.dims) - 1, len(k.dims) - 2)
         if not q.dims == k.permuted(swapped).dims == v.dims or not q.whole or shape_of(node) != q.shape:
@@ -332,8 +270,14 @@ class _Lowering:
 
     def kept_tokens(self, node: fx.Node, pattern: KeptTokens) -> bool:
         q, k = (self.views.get(other) for other in (pattern.q, pattern.k))
-        x, decay, text = pattern.fire.args[:3]
-        if None in (q, k) or q.buffer.most != 1 or k.buffer.most != 1 or decay is not None and decay not in self.graph.constants:
+        _, decay, text = pattern.fire.args[:3]
+        if (
+            None in (q, k)
+            or q.buffer.most != 1
+            or k.buffer.most != 1
+            or (decay is not None
+            and decay not in self.graph.constants)
+        ):
             return False
         T, B, heads, width, H, W = k.shape  # noqa: N806
         expected = View.of(k.buffer, (T, B, heads * width, H, W)).reshaped(k.shape)

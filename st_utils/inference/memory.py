@@ -1,7 +1,7 @@
 """Gives the buffers of a network's steps their memory: what no later step reads is written over.
 
-    memory = Memory(steps)
-    memory.signal(buffer), memory.counters        # a CSignal with its addresses; the counters of all bits
+memory = Memory(steps)
+memory.signal(buffer), memory.counters        # a CSignal with its addresses; the counters of all bits
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from st_utils.inference.lower import Keep, Kernel, Show, Steps
+from st_utils.inference.steps import Keep, Kernel, Show, Steps
 from st_utils.inference.views import Buffer
 from st_utils.kernels.plan.library import CSignal
 

@@ -1,13 +1,12 @@
 """Finds what several operators of a graph compute together: attention between spikes, and token attention.
 
-    match(graph)[mul]      # Attention(q, k, v, inner=1.0, outer=0.125) or KeptTokens(q, k, fire), by the last node
+match(graph)[mul]      # Attention(q, k, v, inner=1.0, outer=0.125) or KeptTokens(q, k, fire), by the last node
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from math import frexp
 from typing import NamedTuple
 
 import torch
@@ -62,14 +61,14 @@ def _attention(node: fx.Node, absorbed: set[fx.Node]) -> tuple[fx.Node, Attentio
     left, right = node.args
     for inside, q_first in ((right, True), (left, False)):
         product, inner, used = _unscaled(inside)
-        if product.target not in MATMUL or len(product.users) != 1 or frexp(inner)[0] != 0.5:
+        if product.target not in MATMUL or len(product.users) != 1:
             continue
         first, second = product.args
         last, outer = _scaled(node)
         if q_first:
             attention = Attention(left, first, second, inner, outer)
         else:
-            attention = Attention(first, second, right, inner, outer)
+            attention = Attention(first, second, right, 1.0, inner * outer)
         absorbed.update({product, *used, node} - {last})
         return last, attention
     return None
@@ -77,10 +76,9 @@ def _attention(node: fx.Node, absorbed: set[fx.Node]) -> tuple[fx.Node, Attentio
 
 def _unscaled(node: fx.Node) -> tuple[fx.Node, float, list[fx.Node]]:
     """x, a and the node of `a x` where a is a number and nobody else reads it; else the node, 1 and nothing."""
-    if node.op.startswith("call") and node.target in MUL and len(node.users) == 1:
-        numbers = [other for other in node.args if isinstance(other, int | float)]
-        if numbers:
-            return next(other for other in node.args if isinstance(other, fx.Node)), float(numbers[0]), [node]
+    numbers = _factors(node) if len(node.users) == 1 else []
+    if numbers:
+        return next(other for other in node.args if isinstance(other, fx.Node)), numbers[0], [node]
     return node, 1.0, []
 
 
@@ -88,14 +86,16 @@ def _scaled(node: fx.Node) -> tuple[fx.Node, float]:
     """The only reader `a x` of x and a; the node itself and 1 where there is none."""
     if len(node.users) == 1:
         (reader,) = node.users
-        if _unscaled_any(reader) is not None:
-            return reader, _unscaled_any(reader)
+        numbers = _factors(reader)
+        if numbers:
+            return reader, numbers[0]
     return node, 1.0
 
 
-def _unscaled_any(node: fx.Node) -> float | None:
-    numbers = [other for other in node.args if isinstance(other, int | float)]
-    return float(numbers[0]) if node.op.startswith("call") and node.target in MUL and numbers else None
+def _factors(node: fx.Node) -> list[float]:
+    """The number in `a x`; nothing where the node is something else."""
+    is_product = node.op.startswith("call") and node.target in MUL
+    return [float(other) for other in node.args if isinstance(other, int | float)] if is_product else []
 
 
 def _kept_tokens(node: fx.Node, absorbed: set[fx.Node]) -> tuple[fx.Node, KeptTokens] | None:
@@ -110,10 +110,11 @@ def _kept_tokens(node: fx.Node, absorbed: set[fx.Node]) -> tuple[fx.Node, KeptTo
             continue
         total = fire.args[0]
         axis = total.args[1] if len(total.args) == 2 else total.kwargs.get("dim")
-        if _only(total) and not total.kwargs.get("keepdim") and axis in (3, (3,), [3]) and mask.args[1] == 3:
-            if shape_of(total.args[0]) == shape:
-                absorbed.update({mask, fire, total})
-                return node, KeptTokens(total.args[0], k, fire)
+        if not _only(total) or total.kwargs.get("keepdim") or axis not in (3, (3,), [3]) or mask.args[1] != 3:
+            continue
+        if shape_of(total.args[0]) == shape:
+            absorbed.update({mask, fire, total})
+            return node, KeptTokens(total.args[0], k, fire)
     return None
 
 

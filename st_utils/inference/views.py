@@ -55,13 +55,16 @@ class View:
 
     @classmethod
     def of(cls, buffer: Buffer, shape: Sequence[int]) -> View | None:
-        """The buffer as `[..., C, H, W]`: its images are the axes before the channels. None where it has other sizes."""
+        """The buffer as `[..., C, H, W]`, its images as the axes before the channels; None where it has other sizes."""
         _, height, width, channels = buffer.sizes
         pixels = width * channels
         images = _split(((buffer.images, height * pixels),), shape[:-3])
         if images is None or tuple(shape[-3:]) != (channels, height, width):
             return None
-        return cls(buffer, tuple(_clean(axis) for axis in (*images, ((channels, 1),), ((height, pixels),), ((width, channels),))))
+        return cls(
+            buffer,
+            tuple(_clean(axis) for axis in (*images, ((channels, 1),), ((height, pixels),), ((width, channels),))),
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,13 +96,17 @@ class View:
     def expanded(self, shape: Sequence[int]) -> View:
         dims = ((),) * (len(shape) - len(self.dims)) + self.dims
         mine = (1,) * (len(shape) - len(self.dims)) + self.shape
-        return replace(self, dims=tuple(axis if n == size else ((n, 0),) for axis, n, size in zip(dims, shape, mine, strict=True)))
+        return replace(
+            self, dims=tuple(axis if n == size else ((n, 0),) for axis, n, size in zip(dims, shape, mine, strict=True))
+        )
 
     def indexed(self, index: object) -> View | None:
-        """`x[index]` of numbers, slices and None; None where the index is another."""
+        """`x[index]` of numbers, slices, `...` and None; None where it has something else."""
         index = index if isinstance(index, tuple) else (index,)
         if any(i is Ellipsis for i in index):
-            return None
+            at = next(place for place, i in enumerate(index) if i is Ellipsis)
+            named = sum(i is not None for i in index) - 1
+            index = (*index[:at], *[slice(None)] * (len(self.dims) - named), *index[at + 1 :])
         dims, offset, axes = [], self.offset, iter(self.dims)
         for i in index:
             if i is None:

@@ -68,8 +68,16 @@ def test_attention_s_tokens_of_two_steps_are_one_axis_of_two_factors():
 
 def test_what_a_view_can_not_show_is_none():
     _, _, view = buffer_and_view()
-    assert view.reshaped((3, 2, 12, 4, 2)).reshaped((4, 144)) is None, "144 numbers of 4: three images are not a half of 2"
-    assert view.indexed((..., 0)) is None and view.indexed(torch.zeros(1, dtype=torch.long)) is None
+    assert view.reshaped((3, 2, 12, 4, 2)).reshaped((4, 144)) is None, (
+        "144 numbers of 4: three images are not a half of 2"
+    )
+    assert view.indexed(torch.zeros(1, dtype=torch.long)) is None
+
+
+def test_an_index_with_an_ellipsis():
+    elements, x, view = buffer_and_view()
+    for index in ((..., 0), (0, ..., slice(None, None, 2)), (..., slice(1, None), slice(None)), (None, ..., 1, 1)):
+        assert torch.equal(view.indexed(index).tensor(elements), x[index])
 
 
 def test_whole_is_each_element_once():
