@@ -2,6 +2,7 @@
 
     python -m benchmarks.nodes               # neurons, and neurons with the norm before them
     python -m benchmarks.convs               # convolutions over spikes against torch's
+    python -m benchmarks.where_sparse_wins   # each convolution of a model over the density of spikes; energies
     python -m benchmarks.models              # training and inference of whole models
     python -m benchmarks.engines             # inference against ONNX Runtime, OpenVINO and plain torch
     python -m benchmarks.finite              # the cost of looking for values that are not finite

@@ -1,6 +1,7 @@
 """Convolutions over spikes: sums of weights (st_utils/kernels/spike_conv) against torch's dense products, on the CPU.
 
     python -m benchmarks.convs [--rounds 9] [--threads 2] [--out FILE.json]
+    python -m benchmarks.convs --least             # of small layers alone: from which size on the sums pay
 
 Forward and the gradient of the weight, for the layers of Spikformer-4-384 at 32 x 32 with T = 4 and 16 images, and of
 one image, over the part of their input that is not zero. Both ways are compared before anything is measured. A plot is
@@ -8,7 +9,7 @@ saved beside the JSON, as .png.
 
 Then strided 1 x 1 convolutions, forward and backward, over an input with a fifth of spikes: torch's kernel, whose
 backward pass writes out of bounds for some numbers of channels (not for these), against our Conv2d, which takes every
-s-th row and column first.
+s-th row and column first. With `--least`, see conv_least.py instead. `instruction_set` is that of the kernels.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from benchmarks import conv_least
 from benchmarks.result import publish
 from benchmarks.timing import alternate
 from st_utils.kernels.common.allocator import keep_freed_memory
+from st_utils.kernels.common.compiler import instruction_set
 from st_utils.kernels.spike_conv import definition
 from st_utils.kernels.spike_conv import op as sparse_conv
 from st_utils.kernels.spike_conv.conv2d import Conv2d
@@ -119,15 +122,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--least", action="store_true", help="measure small layers alone, see conv_least.py")
     parser.add_argument("--out", type=Path, help="JSON file for the result")
     args = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    settings = {"rounds": args.rounds, "threads": args.threads, **environment("cpu")}
+    settings["instruction_set"] = instruction_set()
+    if args.least:
+        publish(settings | conv_least.result_of(args.rounds), args.out, conv_least.plot)
+        return 0
     rows = [layer_at(*layer, density, args.rounds) for layer in LAYERS for density in DENSITIES]
     strided = [strided_at(*layer, args.rounds) for layer in STRIDED]
-    result = {"rounds": args.rounds, "threads": args.threads, **environment("cpu"), "rows": rows, "strided": strided}
-    publish(result, args.out, plot)
+    publish(settings | {"rows": rows, "strided": strided}, args.out, plot)
     return 0
 
 

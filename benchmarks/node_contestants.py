@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from registry import create
 from st_utils.braincog.nodes import neuron_class
+from st_utils.kernels.node import cpu
 from st_utils.layer.norm_then_fire import norm_then_fire
 
 LONGEST_COMPILED = 16  # torch.compile unrolls SpikingJelly's loop: beyond, compiling takes minutes
@@ -84,6 +85,27 @@ def contestants(steps: int, device: str, quick: bool) -> dict[str, Run]:
     if device != "cpu":
         runs["spikingjelly triton"] = spikingjelly("triton")
     return runs | {"snntorch": snntorch(device)}
+
+
+class KernelAlone:
+    """The kernels of this zoo's `lif` on the CPU, called into existing memory: no operator, no autograd.
+
+    alone = KernelAlone(x)
+    alone.forward(), alone.both(grad)       # alone.spikes and alone.gradient are written, each time the same memory
+    """
+
+    def __init__(self, x: Tensor):
+        node = create("node", "lif")
+        self.x, self.form = x, node.form()._replace(decay=float(node.decay()))
+        self.spikes, self.gradient = torch.empty_like(x), torch.empty_like(x)
+
+    def forward(self) -> Tensor:
+        """The spikes of x."""
+        return cpu.forward_into(self.spikes, self.x, None, self.form)
+
+    def both(self, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """The spikes of x, and dL/dx from dL/ds."""
+        return self.forward(), cpu.backward_into(self.gradient, grad, self.x, None, self.form)[0]
 
 
 class Pair(nn.Module):

@@ -12,6 +12,10 @@ The limit is the bytes that must move (forward: input and spikes; backward: inpu
 of a plain copy measured in the same rounds. `peak_bytes` is the most that forward and backward allocate. On a CPU the
 allocator keeps freed memory, for all libraries alike: outputs are new, their pages are not. A plot is saved beside the
 JSON, as .png. Parts that are measured in several calls with one --out end up in one file.
+
+Two more rows tell what new memory costs: a copy into memory that is allocated for it, and, on a CPU, this zoo's
+kernels called into existing memory, without operator and autograd. `memory_share` is the share of the zoo's time that
+the kernels alone do not take. `instruction_set` is that of the kernels, see `ZOO_CPU`; it is in the file's name.
 """
 
 from __future__ import annotations
@@ -21,7 +25,6 @@ import gc
 import json
 import math
 import os
-import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -32,10 +35,13 @@ from torch import Tensor
 
 import zoo  # noqa: F401  (registers the parts)
 from benchmarks.memory import peak_bytes
-from benchmarks.node_contestants import Run, contestants, definition, pairs
+from benchmarks.node_contestants import KernelAlone, Run, contestants, definition, pairs
+from benchmarks.result import result_path
 from benchmarks.timing import alternate
 from registry import create
 from st_utils.kernels.common.allocator import keep_freed_memory
+from st_utils.kernels.common.compiler import instruction_set
+from st_utils.kernels.node import cpu
 from st_utils.training.environment import environment
 
 MAIN = (4, 64, 64 * 384)  # the layer of the project's speed targets
@@ -44,6 +50,7 @@ GRID_POWERS = range(16, 29, 2)  # elements: 2^16 to 2^28
 NORM_SHAPES = ((4, 16, 48, 32, 32), (4, 16, 192, 16, 16), (4, 16, 384, 8, 8), (4, 16, 1536, 8, 8))  # Spikformer-4-384
 TENSORS = 24  # of the input's size that must fit the free memory; the contestants need up to 12
 FLIPPED = 1e-4  # part of the spikes that rounding at the threshold may change
+FRESH_COPY, KERNEL_ALONE = "copy into fresh memory", "zoo kernel, existing memory"
 
 
 # -- right before fast --------------------------------------------------------------------------------------
@@ -62,6 +69,16 @@ def check(name: str, run: Run, reference: Run, x: Tensor) -> None:
         raise SystemExit(f"{name} is not the definition: {flipped:.1e} of the spikes, gradient off by {off:.1e}")
 
 
+def kernel_alone(x: Tensor, grad: Tensor) -> dict[str, Callable[[], object]]:
+    """The kernels without operator, autograd and allocation. Raises SystemExit where they differ from the neuron."""
+    alone, leaf = KernelAlone(x), x.clone().requires_grad_()
+    spikes = create("node", "lif(backend=cpu)")(leaf)
+    right = spikes.detach(), torch.autograd.grad(spikes, leaf, grad)[0]
+    if not all(map(torch.equal, alone.both(grad), right)):
+        raise SystemExit("the kernels alone give other spikes or gradients than the neuron")
+    return {f"{KERNEL_ALONE}/forward": alone.forward, f"{KERNEL_ALONE}/both": partial(alone.both, grad)}
+
+
 # -- measuring ------------------------------------------------------------------------------------------------
 def forward(run: Run, x: Tensor) -> None:
     with torch.no_grad():
@@ -72,10 +89,15 @@ def forward_backward(run: Run, x: Tensor, grad: Tensor) -> None:
     torch.autograd.grad(run(x), x, grad)
 
 
-def measure(runs: dict[str, Run], x: Tensor, rounds: int, device: str) -> dict:
-    """Times of every contestant on x, beside a copy of x and the limit that its bandwidth sets."""
+def measure(runs: dict[str, Run], x: Tensor, rounds: int, device: str, alone: bool = False) -> dict:
+    """Times of every contestant on x, beside a copy of x and the limit that its bandwidth sets.
+
+    Args:
+        alone: measure this zoo's kernels alone too.
+    """
     other, grad, leaf = torch.empty_like(x), torch.randn_like(x), x.clone().requires_grad_()
-    works = {"copy": lambda: other.copy_(x)}
+    works = {"copy": lambda: other.copy_(x), FRESH_COPY: lambda: torch.empty_like(x).copy_(x)}
+    works |= kernel_alone(x, grad) if alone else {}
     for name, run in runs.items():
         works[f"{name}/forward"] = partial(forward, run, x)
         works[f"{name}/both"] = partial(forward_backward, run, leaf, grad)
@@ -96,6 +118,9 @@ def measure(runs: dict[str, Run], x: Tensor, rounds: int, device: str) -> dict:
         }
         for name in runs
     }
+    figures[FRESH_COPY] = {"forward_seconds": times[FRESH_COPY], "forward_over_copy": times[FRESH_COPY] / copy}
+    if alone:
+        figures[KERNEL_ALONE] = of_kernel_alone(times)
     gc.collect()
     return {
         "shape": list(x.shape),
@@ -108,6 +133,19 @@ def measure(runs: dict[str, Run], x: Tensor, rounds: int, device: str) -> dict:
     }
 
 
+def of_kernel_alone(times: dict[str, float]) -> dict[str, float]:
+    """The row of the kernels alone; `memory_share` is the part of the zoo's time that goes to memory and calls."""
+    forward_seconds, both_seconds, copy = times[f"{KERNEL_ALONE}/forward"], times[f"{KERNEL_ALONE}/both"], times["copy"]
+    return {
+        "forward_seconds": forward_seconds,
+        "both_seconds": both_seconds,
+        "forward_over_copy": forward_seconds / copy,
+        "both_over_limit": both_seconds / (2.5 * copy),
+        "forward_memory_share": 1 - forward_seconds / times["zoo/forward"],
+        "both_memory_share": 1 - both_seconds / times["zoo/both"],
+    }
+
+
 def nodes_at(shape: tuple[int, ...], args: argparse.Namespace) -> dict:
     torch._dynamo.reset()
     runs = contestants(shape[0], args.device, args.quick)
@@ -117,7 +155,8 @@ def nodes_at(shape: tuple[int, ...], args: argparse.Namespace) -> dict:
         check(name, run, create("node", definition(name)).to(args.device), x[..., :4096] if large else x)
     if large:
         torch._dynamo.reset()  # what is measured is compiled for its own shape, as a layer of a model is
-    return measure(runs, x, max(3, args.rounds // 3) if x.numel() > 2**24 else args.rounds, args.device)
+    alone = args.device == "cpu" and cpu.available()
+    return measure(runs, x, max(3, args.rounds // 3) if x.numel() > 2**24 else args.rounds, args.device, alone)
 
 
 def pair_at(shape: tuple[int, ...], args: argparse.Namespace) -> dict:
@@ -178,17 +217,14 @@ def lines(axis, rows: list[dict], part: str, measure: str) -> None:
 
     names = dict.fromkeys(name for row in rows for name, value in row.items() if isinstance(value, dict))
     for name in names:
-        there = [row for row in rows if name in row]
+        there = [row for row in rows if measure in row.get(name, ())]
+        if not there:
+            continue
         y = [row[name][measure] / math.prod(row["shape"]) * scale for row in there]
         axis.plot([of(row) for row in there], y, marker="o", markersize=3, label=name)
     if measure != "peak_bytes":
         limit = [row["limit_" + measure] / math.prod(row["shape"]) * scale for row in rows]
         axis.plot([of(row) for row in rows], limit, "k--", label="limit: bytes over copy bandwidth")
-
-
-def default_path(settings: dict) -> Path:
-    machine = re.sub(r"\W+", "-", settings["device"].lower()).strip("-")
-    return Path(__file__).parent / "results" / f"nodes-{machine}-{settings['threads']}-threads.json"
 
 
 def main() -> int:
@@ -205,7 +241,8 @@ def main() -> int:
     torch.manual_seed(0)
     settings = {"threads": args.threads, **environment(args.device)}
     settings["keeps_freed_memory"] = args.device != "cpu" or keep_freed_memory()
-    path = args.out or default_path(settings)
+    settings["instruction_set"] = instruction_set() if args.device == "cpu" else None
+    path = args.out or result_path("nodes", settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     before = json.loads(path.read_text()) if path.exists() else {}
     result = {part: before[part] for part in PARTS if part in before} if args.part else {}

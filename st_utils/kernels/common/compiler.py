@@ -1,6 +1,7 @@
 """Compiles the kernels' C++ at first use and keeps the libraries in the user's cache folder.
 
     library("node/cpu")      # a ctypes.CDLL of st_utils/kernels/node/cpu.cpp, or None without a compiler
+    instruction_set()        # "avx2"
 
 A library's file is named after a digest of its sources, the flags, the compiler and the processor: any change makes a
 new one.
@@ -46,6 +47,13 @@ INSTRUCTION_SETS = {  # ZOO_CPU to sets of extra flags
     "avx2": (["-march=x86-64-v3", "-fopenmp"], ["-march=x86-64-v3"]),
     "portable": (["-fopenmp"], []),
 }
+VECTORS = {  # the compiler's macros, in the order in which vectors.h asks for them
+    "__AVX512F__": "avx512",
+    "__AVX2__": "avx2",
+    "__AVX__": "avx",
+    "__SSE2__": "sse2",
+    "__ARM_NEON": "neon",
+}
 UNUSED_DAYS = 30  # until a library is deleted: other machines and checkouts that share the folder may need it
 log = logging.getLogger(__name__)
 
@@ -55,14 +63,15 @@ class CompileError(RuntimeError):
 
 
 @functools.cache
-def library(name: str) -> ctypes.CDLL | None:
+def library(name: str, *flags: str) -> ctypes.CDLL | None:
     """The compiled `st_utils/kernels/<name>.cpp`; None, and one line in the log, where it can't be had.
 
-    The C library's allocator then keeps what is freed (allocator.py).
+    Further flags for the compiler, such as "-DZOO_FEW=16", make another library beside the one without them. The C
+    library's allocator then keeps what is freed (allocator.py).
     """
     try:
         keep_freed_memory()
-        return _load(name)
+        return _load(name, flags)
     except (CompileError, OSError, subprocess.SubprocessError) as error:
         log.warning("the kernels of %s.cpp can't be compiled: %s", name, error)
         return None
@@ -76,6 +85,17 @@ def extras() -> tuple[list[str], ...]:
     if chosen == "avx2" and platform.machine().lower() not in ("x86_64", "amd64"):
         raise UserError(f"ZOO_CPU=avx2 is for x86 processors, this is {platform.machine()}: choose native or portable")
     return INSTRUCTION_SETS[chosen]
+
+
+def instruction_set() -> str | None:
+    """The vectors that the kernels compute with, a value of VECTORS or "scalar"; None without a compiler."""
+    for extra in extras():
+        try:
+            macros = _target(compiler(), extra)
+        except (CompileError, OSError, subprocess.SubprocessError):
+            continue
+        return next((name for macro, name in VECTORS.items() if f"#define {macro} " in macros), "scalar")
+    return None
 
 
 def compiler() -> list[str]:
@@ -106,13 +126,14 @@ def _temporary_folder() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="spiking-transformer-zoo-")
 
 
-def _load(name: str) -> ctypes.CDLL:
+def _load(name: str, flags: tuple[str, ...] = ()) -> ctypes.CDLL:
     command = compiler()
     problem = ""
-    for extra in extras():
+    for chosen in extras():
+        extra = [*chosen, *flags]
         try:
             target = _target(command, extra)
-            path = cache_folder() / f"{name.replace('/', '-')}-{_key(name, target)}.so"
+            path = cache_folder() / f"{name.replace('/', '-')}-{_key(name, target, flags)}.so"
             if not path.exists():
                 _prune(path.parent)
                 _compile([*command, *FLAGS, f"-I{HERE}", *extra], KERNELS / f"{name}.cpp", path)
@@ -136,13 +157,13 @@ def _prune(folder: Path) -> None:
 
 
 def _target(command: list[str], extra: list[str]) -> str:
-    """The compiler's predefined macros: its version, and with -march=native the processor's instruction sets."""
+    """The compiler's macros: its version, what -D defines, and with -march=native the processor's instruction sets."""
     return _run([*command, *FLAGS, *extra, "-x", "c++", "-E", "-dM", os.devnull])
 
 
-def _key(name: str, target: str) -> str:
+def _key(name: str, target: str, flags: tuple[str, ...] = ()) -> str:
     """A digest of all that the compiled library depends on: sources, headers, flags, compiler and processor."""
-    digest = hashlib.sha256("\0".join([target, *FLAGS]).encode())
+    digest = hashlib.sha256("\0".join([target, *FLAGS, *flags]).encode())
     source = KERNELS / f"{name}.cpp"
     for file in (source, *sorted(KERNELS.glob("*/*.h"))):
         digest.update(file.read_bytes())

@@ -47,7 +47,11 @@ def supports(dtype: torch.dtype, form: Form) -> bool:
 
 def forward(x: Tensor, decay: Tensor | None, form: Form) -> Tensor:
     """Spikes of the input currents `[T, ...]`, like x; `decay` is the learned 1 / tau, None takes `form.decay`."""
-    spikes = torch.empty_like(x)
+    return forward_into(torch.empty_like(x), x, decay, form)
+
+
+def forward_into(spikes: Tensor, x: Tensor, decay: Tensor | None, form: Form) -> Tensor:
+    """`forward` into existing memory: writes `spikes`, laid out like x, and returns them."""
     if x.numel():
         T = len(x)  # noqa: N806
         _library().zoo_forward(
@@ -59,7 +63,14 @@ def forward(x: Tensor, decay: Tensor | None, form: Form) -> Tensor:
 
 def backward(grad: Tensor, x: Tensor, decay: Tensor | None, form: Form) -> tuple[Tensor, Tensor | None]:
     """dL/dx, like x, and dL/d decay (float32, no axes; None where none is learned), from dL/ds and x."""
-    grad_x, learn, grad_decay = torch.empty_like(x), decay is not None, 0.0
+    return backward_into(torch.empty_like(x), grad, x, decay, form)
+
+
+def backward_into(
+    grad_x: Tensor, grad: Tensor, x: Tensor, decay: Tensor | None, form: Form
+) -> tuple[Tensor, Tensor | None]:
+    """`backward` into existing memory: writes `grad_x`, laid out like x, and returns it as `backward` does."""
+    learn, grad_decay = decay is not None, 0.0
     if x.numel():
         T = len(x)  # noqa: N806
         grad_decay = _library().zoo_backward(

@@ -49,7 +49,7 @@ def worthwhile(x: Tensor, weight: Tensor, stride: Sequence[int]) -> bool:
 @torch.compiler.assume_constant_result
 def available() -> bool:
     """Whether the kernels are compiled, or can be now."""
-    return _forward_library() is not None and _weight_library() is not None
+    return forward_library() is not None and _weight_library() is not None
 
 
 def convolve(
@@ -173,7 +173,7 @@ def _of_spikes(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometr
         return None
     out, shape = empty_out(x, weight, geometry), shape_of(x, weight, geometry)
     ready, biases = packed(weight, shape), None if bias is None else bias.contiguous()
-    found = _forward_library().zoo_forward(
+    found = forward_library().zoo_forward(
         *(x.data_ptr(), ready.data_ptr(), None if biases is None else biases.data_ptr()),
         *(out.data_ptr(), shape, torch.get_num_threads()),
     )
@@ -219,7 +219,7 @@ def out_size(x: Tensor, weight: Tensor, geometry: Geometry) -> list[int]:
 
 def packed(weight: Tensor, shape: CShape) -> Tensor:
     """The weight in the order in which the kernel sums it."""
-    compiled = _forward_library()
+    compiled = forward_library()
     packed = torch.empty(compiled.zoo_packed_size(shape) + 16, dtype=torch.float32)
     packed = packed[-packed.data_ptr() // 4 % 16 :]  # from the next cache line on
     compiled.zoo_pack(weight.data_ptr(), _strides(weight), packed.data_ptr(), shape, torch.get_num_threads())
@@ -248,8 +248,9 @@ def _strides(weight: Tensor) -> ctypes.Array:
     return (c_int64 * 4)(*weight.stride())
 
 
-def _forward_library() -> ctypes.CDLL | None:
-    compiled = library("spike_conv/cpu_forward")
+def forward_library(*flags: str) -> ctypes.CDLL | None:
+    """The compiled cpu_forward.cpp; with further flags for the compiler, another library beside the one in use."""
+    compiled = library("spike_conv/cpu_forward", *flags)
     if compiled and compiled.zoo_pack.argtypes is None:
         pointer, numbers, shape = c_void_p, POINTER(c_int64), POINTER(CShape)
         compiled.zoo_forward.argtypes = [pointer, pointer, pointer, pointer, shape, c_int]

@@ -33,7 +33,12 @@ const int VECTORS = ROW / LANES;
 // Strings with at most this many set bits per unit on average are added bit by bit. The additions of both ways are equally
 // many at 4 of 16; what they cost beside differs by instruction set. A constant, not a measurement at run time: the choice
 // changes the last bits of a sum, and a run must give the same numbers each time.
+// A benchmark compiles libraries of its own with ZOO_FEW: 16 adds all strings bit by bit, -1 takes tables for all.
+#ifdef ZOO_FEW
+const double FEW = ZOO_FEW;
+#else
 const double FEW = LANES == 8 ? 5.0 : 4.0;
+#endif
 
 // The 16 sums of each 4 of the rows; row k is rows[k * pitch], its first ROW numbers.
 inline void build(const float *rows, int64_t pitch, int64_t groups, float scale, float *table) {

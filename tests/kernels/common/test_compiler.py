@@ -67,3 +67,31 @@ def test_avx2_on_another_processor(monkeypatch):
         compiler.extras()
     monkeypatch.setenv("ZOO_CPU", "portable")
     assert compiler.extras()[-1] == []
+
+
+@pytest.mark.skipif(not cpu.available(), reason="no C++ compiler")
+def test_a_flag_makes_another_library_and_leaves_the_one_in_use_alone():
+    in_use, other = compiler.library("node/cpu"), compiler.library("node/cpu", "-DANOTHER=1")
+    assert other._name != in_use._name
+    assert compiler.library("node/cpu") is in_use and compiler.library("node/cpu", "-DANOTHER=1") is other
+
+
+@pytest.mark.parametrize(
+    ("macros", "name"),
+    [
+        (["__SSE2__", "__AVX__", "__AVX2__", "__AVX512F__"], "avx512"),
+        (["__SSE2__", "__AVX__", "__AVX2__"], "avx2"),
+        (["__SSE2__"], "sse2"),
+        (["__ARM_NEON"], "neon"),
+        (["__AVX2__IS_NOT_THIS"], "scalar"),
+    ],
+)
+def test_the_instruction_set_is_that_of_the_compilers_macros(monkeypatch, macros, name):
+    monkeypatch.setattr(compiler, "_target", lambda *_: "".join(f"#define {macro} 1\n" for macro in macros))
+    monkeypatch.setattr(compiler, "compiler", lambda: ["cc"])
+    assert compiler.instruction_set() == name
+
+
+def test_without_a_compiler_there_is_no_instruction_set(monkeypatch):
+    monkeypatch.setenv("CXX", "/bin/false")
+    assert compiler.instruction_set() is None
