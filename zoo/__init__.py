@@ -68,8 +68,8 @@ def override(spec: str | Spec, **overrides: Any) -> Spec:
 
 
 __all__ = [
-    "Result", "__version__", "authors_spec", "cite", "compile_inference", "create_model", "evaluate", "fold_norms", "load_published",
-    "override", "profile", "run", "show",
+    "Result", "__version__", "authors_spec", "cite", "compile_inference", "create_model", "evaluate", "fold_norms",
+    "load_published", "override", "profile", "run", "show",
 ]  # fmt: skip
 
 

@@ -170,6 +170,7 @@ class _Program:
             steps=step.steps,
             repeated=step.repeated,
             heads=step.heads,
+            divisor=step.divisor,
         )
         if step.geometry:
             made.shape = self._shape(step)

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from st_utils.inference.graph import Graph, call, shape_of
-from st_utils.inference.patterns import Attention, KeptTokens, match, readers
-from st_utils.inference.steps import RESHAPES, Call, Keep, Kernel, Show, Steps, is_view, name_of
-from st_utils.inference.views import Buffer, View
+from st_utils.inference.graph import Graph, shape_of
+from st_utils.inference.patterns import MUL, Attention, KeptTokens, match, readers
+from st_utils.inference.signals import Signals
+from st_utils.inference.steps import Kernel, Steps, is_view, name_of
+from st_utils.inference.views import Buffer, View, pixels
 from st_utils.kernels.node.form import from_json
 from st_utils.kernels.spike_conv.definition import Geometry
 
@@ -35,12 +36,9 @@ def lower(graph: Graph) -> Steps:
     return _Lowering(graph).steps
 
 
-class _Lowering:
+class _Lowering(Signals):
     def __init__(self, graph: Graph) -> None:
-        self.graph, self.steps = graph, Steps(graph)
-        self.views: dict[fx.Node, View] = {}
-        self.ready = {graph.input, *graph.constants}  # what torch has as a tensor
-        self.numbers: dict[Buffer, Buffer] = {}  # of bits, the numbers that they stand for
+        super().__init__(graph)
         self.strings: dict[tuple, Buffer] = {}  # strings of all taps, by input and geometry
         found = match(graph)
         for node in graph.nodes:
@@ -51,51 +49,6 @@ class _Lowering:
                 continue  # computed with a pattern; if that can't be, torch computes it when somebody asks
             self.node(node)
         self.tensor(graph.output)
-
-    # -- what torch reads --------------------------------------------------------------------------------------
-    def tensor(self, node: fx.Node) -> None:
-        """Have torch compute a node, and all that it needs, unless it has it."""
-        if node in self.ready:
-            return
-        self.ready.add(node)
-        if node in self.views:
-            self.steps.order.append(Show(node, self.in_numbers(self.views[node])))
-            return
-        for other in node.all_input_nodes:
-            self.tensor(other)
-        self.steps.order.append(Call(node))
-
-    def in_numbers(self, view: View) -> View:
-        """A view of bits as one of the numbers that they stand for."""
-        buffer = view.buffer
-        if buffer.most is None:
-            return view
-        if buffer not in self.numbers:
-            self.numbers[buffer] = replace(buffer, most=None, step=None)
-            self.add(Kernel("to_numbers", [buffer], self.numbers[buffer]))
-        return view.over(self.numbers[buffer])
-
-    # -- what kernels read ---------------------------------------------------------------------------------------
-    def view(self, node: fx.Node) -> View | None:
-        """A node as a view of a buffer: of what a kernel wrote, or of a copy of torch's tensor `[..., C, H, W]`."""
-        if node in self.views or node in self.graph.constants or not isinstance(node, fx.Node):
-            return self.views.get(node)
-        if is_view(node) and (source := self.view(node.args[0])) and (view := self.viewed(node, source)):
-            self.views[node] = view
-            return view
-        value, shape = node.meta.get("example_value"), shape_of(node)
-        if shape is None or not 4 <= len(shape) <= 5 or value.dtype != torch.float32 or 0 in value.stride():
-            return None
-        buffer = Buffer(prod(shape[:-3]), shape[-2], shape[-1], shape[-3])
-        self.tensor(node)
-        self.steps.order.append(Keep(node, buffer))
-        self.views[node] = View.of(buffer, shape)
-        return self.views[node]
-
-    def add(self, step: Kernel) -> Buffer:
-        step.out.step = step
-        self.steps.order.append(step)
-        return step.out
 
     # -- nodes ---------------------------------------------------------------------------------------------------
     def node(self, node: fx.Node) -> None:
@@ -112,24 +65,10 @@ class _Lowering:
             self.pool(node)
         elif node.target in ADD and shape is not None:
             self.sum(node)
-
-    def viewed(self, node: fx.Node, source: View) -> View | None:
-        name, shape = name_of(node), shape_of(node)
-        if name in ("contiguous", "detach"):
-            return source
-        if name == "expand":
-            return source.expanded(shape)
-        if name in RESHAPES:
-            return source.reshaped(shape)
-        if name == "getitem":
-            return source.indexed(node.args[1])
-        marks = torch.empty_strided(source.shape, [2**i for i in range(len(source.shape))], device="meta")
-        moved = call(node, (marks, *node.args[1:]), node.kwargs)
-        dims = [
-            source.dims[stride.bit_length() - 1] if n > 1 else ()
-            for n, stride in zip(moved.shape, moved.stride(), strict=True)
-        ]
-        return replace(source, dims=tuple(dims))
+        elif node.target in MUL and shape is not None:
+            self.product(node)
+        elif name in ("sum", "mean"):
+            self.over_pixels(node)
 
     def convolution(self, node: fx.Node) -> None:
         names = ("x", "weight", "bias", *Geometry._fields)
@@ -233,6 +172,49 @@ class _Lowering:
         self.add(Kernel("add", [one.buffer, other.buffer], out))
         self.views[node] = one.over(out)
 
+    def product(self, node: fx.Node) -> None:
+        """Spikes where both factors have one; the second may be the same for all pixels, `[..., C, 1, 1]`."""
+        views = [self.views.get(other) for other in node.args if isinstance(other, fx.Node)]
+        if len(views) != 2 or None in views or node.kwargs or {v.buffer.most for v in views} != {1}:
+            return
+        one, other = sorted(views, key=lambda v: -prod(v.shape))
+        images, _, _, channels = one.buffer.sizes
+        expected = View.of(one.buffer, one.shape)
+        if len(one.shape) == len(other.shape) == 5 and other.buffer.sizes == (images, 1, 1, channels):
+            per_image = View.of(other.buffer, (*one.shape[:3], 1, 1))
+            if expected is None or one.dims != expected.dims or per_image is None or other.dims != per_image.dims:
+                return
+        elif one.dims != other.dims or one.buffer.sizes != other.buffer.sizes:
+            return
+        if one.offset or other.offset or not one.whole:
+            return
+        out = replace(one.buffer, step=None)
+        self.add(Kernel("both", [one.buffer, other.buffer], out))
+        self.views[node] = one.over(out)
+
+    def over_pixels(self, node: fx.Node) -> None:
+        """The sum or mean of spikes and counts over rows and columns."""
+        view, shape = self.views.get(node.args[0]), shape_of(node)
+        given = dict(zip(("x", "dim", "keepdim"), node.args, strict=False)) | dict(node.kwargs)
+        axes, keep = given.get("dim"), given.get("keepdim", False)
+        if view is None or view.buffer.most is None or shape is None or not isinstance(axes, tuple | list):
+            return
+        images, height, width, channels = view.buffer.sizes
+        axes, size = [axis % len(view.dims) for axis in axes], height * width
+        summed = [factor for axis in sorted(axes) for factor in view.dims[axis]]
+        whole = View.of(view.buffer, (images, channels, height, width))
+        if summed != [*whole.dims[2], *whole.dims[3]] or not view.whole or given.keys() - {"x", "dim", "keepdim"}:
+            return
+        out = Buffer(images, 1, 1, channels)
+        divisor = float(size) if name_of(node) == "mean" else 1.0
+        self.add(Kernel("sum_pixels", [view.buffer], out, divisor=divisor))
+        dims = [
+            () if number in axes else tuple((n, s // size if s >= channels else s) for n, s in axis)
+            for number, axis in enumerate(view.dims)
+            if keep or number not in axes
+        ]
+        self.views[node] = View(out, tuple(dims))
+
     # -- patterns ------------------------------------------------------------------------------------------------
     def pattern(self, node: fx.Node, pattern: Attention | KeptTokens) -> bool:
         """Lower a pattern; False where its inputs are not what the kernel reads."""
@@ -257,7 +239,7 @@ class _Lowering:
         groups = [factor for factor in factors if factor not in heads]
         if any(stride % channels for _, stride in (*groups, *q.dims[-2])):
             return False
-        tables = _pixels(groups, channels), _pixels(q.dims[-2], channels)
+        tables = pixels(groups, channels), pixels(q.dims[-2], channels)
         out = replace(q.buffer, most=None, step=None)
         self.add(
             Kernel(
@@ -275,8 +257,7 @@ class _Lowering:
             None in (q, k)
             or q.buffer.most != 1
             or k.buffer.most != 1
-            or (decay is not None
-            and decay not in self.graph.constants)
+            or (decay is not None and decay not in self.graph.constants)
         ):
             return False
         T, B, heads, width, H, W = k.shape  # noqa: N806
@@ -294,14 +275,6 @@ class _Lowering:
 
 def _pair(number: int | tuple[int, int] | list[int]) -> tuple[int, int]:
     return (number, number) if isinstance(number, int) else tuple(number) * (3 - len(number))
-
-
-def _pixels(factors: list[tuple[int, int]], channels: int) -> Tensor:
-    """The pixels that factors of axes run through, in their order."""
-    found = torch.zeros(1, dtype=torch.int64)
-    for size, stride in factors:
-        found = (found[:, None] + torch.arange(size) * (stride // channels)).flatten()
-    return found
 
 
 def _over_whole(view: View, geometry: Geometry, kernel: tuple[int, int]) -> Geometry | None:

@@ -35,6 +35,7 @@ class Kernel:
     steps: int = 1
     repeated: bool = False
     heads: int = 1
+    divisor: float = 1.0
     attention: tuple[Tensor, Tensor, float, float] | None = (
         None  # pixels of groups and of tokens; inner and outer factor
     )
@@ -78,7 +79,6 @@ class Steps:
     def fallbacks(self) -> list[str]:
         """What torch computes, by module and operator, without what only moves numbers."""
         return [where(step.node) for step in self.order if isinstance(step, Call) and not is_view(step.node)]
-
 
 
 def is_view(node: fx.Node) -> bool:

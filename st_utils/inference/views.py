@@ -131,6 +131,14 @@ class View:
         return elements.as_strided(sizes, strides, self.offset).reshape(self.shape)
 
 
+def pixels(factors: Sequence[tuple[int, int]], channels: int) -> torch.Tensor:
+    """The pixels of a buffer that factors run through, in their order, int64."""
+    found = torch.zeros(1, dtype=torch.int64)
+    for size, stride in factors:
+        found = (found[:, None] + torch.arange(size) * (stride // channels)).flatten()
+    return found
+
+
 def _clean(axis: Sequence[tuple[int, int]]) -> Axis:
     """Without factors of size 1, and factors that lie behind one another as one."""
     found: list[tuple[int, int]] = []

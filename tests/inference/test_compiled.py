@@ -80,7 +80,7 @@ def test_models(spec):
     sizes = {"img_size": 32}
     model = fires(zoo.create_model(spec, in_channels=channels, num_classes=10, step=4, **sizes))
     fallbacks = same(model, torch.rand(3, channels, 32, 32), torch.rand(3, channels, 32, 32))
-    if spec.startswith(("spikformer(depth=2", "sdt(depth=1, embed_dim=64, num_heads=2, attention", "qkformer")):
+    if spec.startswith(("spikformer(depth=2", "sdt", "qkformer")):
         assert not [line for line in fallbacks if "embedding" not in line and "head" not in line and "mean" not in line]
 
 
@@ -94,10 +94,10 @@ def test_frames_of_events():
 
 
 def test_published_size():
-    """Spikformer-4-384 at 32 x 32: sums of 1,536 channels, three planes of counts and more, several pieces per layer."""
+    """Spikformer-4-384 at 32 x 32: sums of 1,536 channels, three planes of counts, several pieces per layer."""
     torch.manual_seed(0)
     model = fires(zoo.create_model("spikformer", img_size=32, num_classes=10, step=4))
-    assert len(same(model, torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32))) == 4
+    assert len(same(model, torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32))) == 3
 
 
 # -- layers, in whole numbers: plain torch's sums are then exact, too --------------------------------------------
@@ -146,13 +146,18 @@ class Attend(nn.Module):
 NETS = {
     "few channels": (lambda: Net(conv(5, 40), conv(40, 7), conv(7, 33, kernel=5)), 5, 9),
     "channels that fill no word": (lambda: Net(conv(72, 130), conv(130, 200, kernel=1)), 72, 6),
-    "strides": (lambda: Net(conv(20, 36, kernel=1, stride=2), conv(36, 20, stride=2), conv(20, 20, kernel=2, stride=2)), 20, 13),
-    "pooling": (lambda: Net(conv(20, 70, pool=True), conv(70, 20), nn.Flatten(0, 1), nn.MaxPool2d(2, ceil_mode=True)), 20, 9),
+    "strides": (
+        lambda: Net(conv(20, 36, kernel=1, stride=2), conv(36, 20, stride=2), conv(20, 20, kernel=2, stride=2)), 20, 13
+    ),
+    "pooling": (
+        lambda: Net(conv(20, 70, pool=True), conv(70, 20), nn.Flatten(0, 1), nn.MaxPool2d(2, ceil_mode=True)), 20, 9
+    ),
     "counts": (lambda: Net(Sums(48, 5)), 48, 5),
     "counts past a byte": (lambda: Net(Sums(16, 9)), 16, 4),
     "attention": (lambda: Net(Attend("ssa", 96, 2)), 96, 9),
     "attention, many tokens": (lambda: Net(Attend("ssa", 36, 12)), 36, 13),
     "attention over steps": (lambda: Net(Attend("statten(chunk=2)", 130, 1)), 130, 4),
+    "channel attention": (lambda: Net(Attend("sdsa", 60, 5)), 60, 6),
     "token attention": (lambda: Net(Attend("qk_token", 60, 5)), 60, 6),
     "token attention, wide": (lambda: Net(Attend("qk_token", 300, 2)), 300, 3),
 }  # fmt: skip

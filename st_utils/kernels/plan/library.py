@@ -18,7 +18,10 @@ from st_utils.kernels.node.cpu import CForm
 from st_utils.kernels.spike_conv.op import CShape
 
 # enum Kind of steps.h, in its order.
-KINDS = ("convolve", "convolve_and_fire", "fire", "gather", "pool", "add", "to_numbers", "attend", "keep_tokens")
+KINDS = (
+    "convolve", "convolve_and_fire", "fire", "gather", "pool", "add", "to_numbers", "attend", "keep_tokens", "both",
+    "sum_pixels",
+)  # fmt: skip
 
 
 class CSignal(ctypes.Structure):
@@ -51,6 +54,7 @@ class CStep(ctypes.Structure):
         *((name, c_void_p) for name in ("weight", "bias")),
         ("form", CForm),
         *((name, c_int64) for name in ("steps", "repeated", "heads")),
+        ("divisor", c_float),
         ("attention", CAttention),
     )
 

@@ -12,9 +12,10 @@ extern "C" struct Step {
     int64_t steps;      // T
     int64_t repeated;   // FIRE: the input has one step, which all share
     int64_t heads;      // KEEP_TOKENS
+    float divisor;      // SUM_PIXELS
     Attention attention;
 };
-enum Kind { CONVOLVE, CONVOLVE_AND_FIRE, FIRE, GATHER, POOL, ADD, TO_NUMBERS, ATTEND, KEEP_TOKENS };
+enum Kind { CONVOLVE, CONVOLVE_AND_FIRE, FIRE, GATHER, POOL, ADD, TO_NUMBERS, ATTEND, KEEP_TOKENS, BOTH, SUM_PIXELS };
 
 namespace {
 
@@ -147,19 +148,50 @@ inline void add(const Step &step, Team &team) {
     });
 }
 
+// counts[i] += those of a unit of channels at a pixel, for the 16 channels of the unit.
+inline void add_counts(const Signal &x, int64_t pixel, int64_t unit, int32_t *counts) {
+    for (int plane = 0; plane < x.planes; plane++) {
+        const int32_t bits = string_of(x, plane, pixel)[unit];
+        for (int i = 0; i < UNIT; i++) counts[i] += (bits >> i & 1) << plane;
+    }
+}
+
 inline void to_numbers(const Step &step, Team &team) {
     const Signal &x = step.in[0], &out = step.out;
     team.each(x.images * x.height, [&](int64_t row) {
         for (int64_t p = row * x.width; p < (row + 1) * x.width; p++)
             for (int64_t unit = 0; unit * UNIT < x.channels; unit++) {
                 int32_t counts[UNIT] = {};
-                for (int plane = 0; plane < x.planes; plane++) {
-                    const int32_t bits = string_of(x, plane, p)[unit];
-                    for (int i = 0; i < UNIT; i++) counts[i] += (bits >> i & 1) << plane;
-                }
+                add_counts(x, p, unit, counts);
                 float *to = out.numbers + p * x.channels + unit * UNIT;
                 for (int64_t i = 0; i < std::min(UNIT, x.channels - unit * UNIT); i++) to[i] = float(counts[i]);
             }
+    });
+}
+
+// The sum of each channel over an image's pixels, divided by a number.
+inline void sum_pixels(const Step &step, Team &team) {
+    const Signal &x = step.in[0], &out = step.out;
+    const int64_t units = (x.channels + UNIT - 1) / UNIT;
+    team.each(x.images * units, [&](int64_t job) {
+        const int64_t image = job / units, unit = job % units;
+        int32_t counts[UNIT] = {};
+        for (int64_t p = image * pixels_of(x); p < (image + 1) * pixels_of(x); p++) add_counts(x, p, unit, counts);
+        float *to = out.numbers + image * x.channels + unit * UNIT;
+        for (int64_t i = 0; i < std::min(UNIT, x.channels - unit * UNIT); i++) to[i] = float(counts[i]) / step.divisor;
+    });
+}
+
+// -- products of spikes: where both are; the second may have one pixel for all of an image -------------------------
+inline void both(const Step &step, Team &team) {
+    const Signal &a = step.in[0], &b = step.in[1], &out = step.out;
+    team.each(a.images * a.height, [&](int64_t row) {
+        for (int64_t p = row * a.width; p < (row + 1) * a.width; p++) {
+            const uint16_t *other = string_of(b, 0, pixels_of(b) == 1 ? p / pixels_of(a) : p);
+            for (int64_t w = 0; w < words_of(out); w++)
+                write_word(string_of(out, 0, p), w, word_of(string_of(a, 0, p), w) & word_of(other, w));
+        }
+        count_set(out, 0, row * a.width, a.width, 0, pitch_of(out));
     });
 }
 
@@ -222,6 +254,8 @@ inline void run(const Step &step, Team &team, Rooms &rooms) {
     case TO_NUMBERS: return to_numbers(step, team);
     case ATTEND: return attend(step, team, rooms);
     case KEEP_TOKENS: return keep_tokens(step, team, rooms);
+    case BOTH: return both(step, team);
+    case SUM_PIXELS: return sum_pixels(step, team);
     }
 }
 
