@@ -209,6 +209,7 @@ class SpikingJelly(Engine):
 # Another engine is a class above and a line here: its name in the table.
 CONTESTANTS: dict[str, type[Engine]] = {
     "ours": Ours,
+    "ours compiled": OursCompiled,
     "ours bf16": OursBfloat16,
     "torch": PlainTorch,
     "onnxruntime": OnnxRuntime,

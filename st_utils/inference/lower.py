@@ -15,7 +15,7 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from st_utils.inference.graph import Graph, shape_of
 from st_utils.inference.patterns import MUL, Attention, KeptTokens, match, readers

@@ -1,7 +1,9 @@
 """Runs steps of a network in one call (cpu.cpp): the C++ structures, and how they are filled.
 
-    steps = (CStep * 1)(CStep(kind=KINDS.index("add"), inputs=..., out=...))
-    run(steps)
+    numbers = torch.arange(6.0)
+    x = CSignal(images=1, height=1, width=3, channels=2, numbers=numbers.data_ptr())
+    run((CStep * 1)(CStep(kind=KINDS.index("add"), inputs=(CSignal * 3)(x, x), out=x)))
+    numbers.tolist()                          # [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
 
 What each kind computes is told in steps.h, what it reads and writes in signals.h. `st_utils/inference` makes the steps.
 """
