@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from ctypes import c_int64
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, fx, nn
@@ -21,24 +22,30 @@ from st_utils.errors import UserError
 from st_utils.inference.graph import call, capture
 from st_utils.inference.lower import lower
 from st_utils.inference.memory import Memory
+from st_utils.inference.reduced import calibrated, in_units
 from st_utils.inference.steps import Call, Keep, Kernel, Show, Steps
 from st_utils.kernels.common.eager import watched
 from st_utils.kernels.node import cpu
 from st_utils.kernels.plan import library
-from st_utils.kernels.spike_conv.op import CShape, packed
+from st_utils.kernels.spike_conv.op import CShape
 from st_utils.layer.fold_norms import fold_norms
 
+LARGEST_ROW = 64  # channels that a step reads at a time, at most
+Precision = Literal["float32", "int16"]
 
-def compile_inference(model: nn.Module, batch: Tensor) -> CompiledInference:
+
+def compile_inference(model: nn.Module, batch: Tensor, precision: Precision = "float32") -> CompiledInference:
     """Compile a model for batches of one shape; its norms are folded, its weights are those of now.
 
     Args:
         model: any network of the zoo, or another one that torch.compile can follow without a break.
         batch: a batch of the images that the model will be called with; float32, on the CPU.
+        precision: "int16" rounds the weights of convolutions over spikes to 16 bits, with a range that is found on this
+            batch, which must therefore be of real images; see st_utils/inference/reduced.py.
 
     Raises UserError where the network can't be followed, or there is no C++ compiler.
     """
-    return CompiledInference(model, batch)
+    return CompiledInference(model, batch, precision)
 
 
 class CompiledInference(nn.Module):
@@ -54,8 +61,10 @@ class CompiledInference(nn.Module):
         memory: bytes of all signals between layers.
     """
 
-    def __init__(self, model: nn.Module, batch: Tensor) -> None:
+    def __init__(self, model: nn.Module, batch: Tensor, precision: Precision = "float32") -> None:
         super().__init__()
+        if precision not in get_args(Precision):
+            raise UserError(f"precision={precision!r}: choose {' or '.join(get_args(Precision))}")
         if batch.device.type != "cpu" or batch.dtype != torch.float32:
             raise UserError(
                 f"inference is compiled for float32 on the CPU, the batch is {batch.dtype} on {batch.device}"
@@ -65,9 +74,10 @@ class CompiledInference(nn.Module):
         self.model = fold_norms(model)
         self.shape = batch.shape
         self._lock = threading.Lock()  # two calls at once would write into the same buffers
-        steps = lower(capture(self.model, batch))
+        graph = capture(self.model, batch)
+        steps = lower(graph)
         self.fallbacks = steps.fallbacks
-        self._program = _Program(steps)
+        self._program = _Program(steps, calibrated(graph, batch) if precision == "int16" else {})
         self.memory = self._program.memory.size
 
     @torch.no_grad()
@@ -92,8 +102,8 @@ Run = Callable[[dict[fx.Node, object]], None]
 class _Program:
     """Steps with their memory, ready to run."""
 
-    def __init__(self, steps: Steps) -> None:
-        self.memory = Memory(steps)
+    def __init__(self, steps: Steps, units: dict[fx.Node, Tensor]) -> None:
+        self.memory, self.units = Memory(steps), units
         self.input, self.output = steps.graph.input, steps.graph.output
         self.values: dict[fx.Node, object] = dict(steps.graph.constants)
         self.kept: list[Tensor | None] = []  # what the C++ reads
@@ -121,7 +131,7 @@ class _Program:
     def _end(self, segment: list[library.CStep]) -> None:
         if segment:
             steps = (library.CStep * len(segment))(*segment)
-            self.runs.append(lambda _: library.run(steps))
+            self.runs.append(lambda _: library.run(steps, whole=bool(self.units)))
 
     def _always(self, step: Show) -> bool:
         """Whether a view of a buffer needs no copy: then it is the same tensor in each run."""
@@ -175,10 +185,7 @@ class _Program:
         if step.geometry:
             made.shape = self._shape(step)
         if step.weight is not None:
-            weight = packed(step.weight, made.shape)
-            bias = None if step.bias is None else step.bias.contiguous()
-            self.kept += [weight, bias]
-            made.weight, made.bias = weight.data_ptr(), None if bias is None else bias.data_ptr()
+            self._weigh(step, made)
         if step.form:
             made.form = cpu.c_form(step.form, None)
         if step.attention:
@@ -188,6 +195,19 @@ class _Program:
                 len(groups), len(tokens), step.heads, groups.data_ptr(), tokens.data_ptr(), inner, outer
             )
         return made
+
+    def _weigh(self, step: Kernel, made: library.CStep) -> None:
+        """Give a convolution's step its weights."""
+        weight, bias = step.weight, None if step.bias is None else step.bias.contiguous()
+        if self.units:
+            units = self.units[step.node]
+            weight, bias = in_units(weight, bias, units)
+            filled = torch.cat([units, units.new_zeros(LARGEST_ROW)])
+            self.kept.append(filled)
+            made.units = filled.data_ptr()
+        ready = library.packed(weight, made.shape, whole=bool(self.units))
+        self.kept += [ready, bias]
+        made.weight, made.bias = ready.data_ptr(), None if bias is None else bias.data_ptr()
 
     @staticmethod
     def _shape(step: Kernel) -> CShape:

@@ -9,6 +9,7 @@ TorchDynamo follows the network's own Python and writes down the operators that 
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -96,6 +97,15 @@ def call(node: fx.Node, args: tuple, kwargs: dict) -> object:
     if node.op == "call_method":
         return getattr(args[0], node.target)(*args[1:], **kwargs)
     return node.target(*args, **kwargs)
+
+
+def run(graph: Graph, batch: Tensor, look: Callable[[fx.Node, object], None]) -> None:
+    """Compute all nodes of a batch by torch's operators; `look` sees each node and its value."""
+    values = graph.constants | {graph.input: batch}
+    with torch.no_grad():
+        for node in graph.nodes:
+            values[node] = call(node, *_values(node, values))
+            look(node, values[node])
 
 
 def _values(node: fx.Node, values: dict[fx.Node, object]) -> tuple[tuple, dict]:

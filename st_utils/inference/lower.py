@@ -19,6 +19,7 @@ from torch import fx
 
 from st_utils.inference.graph import Graph, shape_of
 from st_utils.inference.patterns import MUL, Attention, KeptTokens, match, readers
+from st_utils.inference.reduced import CONVOLUTIONS
 from st_utils.inference.signals import Signals
 from st_utils.inference.steps import Kernel, Steps, is_view, name_of
 from st_utils.inference.views import Buffer, View, pixels
@@ -57,7 +58,7 @@ class _Lowering(Signals):
                 self.views[node] = view
             return
         name, shape = name_of(node), shape_of(node)
-        if node.target in (torch.ops.zoo.sparse_conv.default, torch.conv2d, torch.nn.functional.conv2d):
+        if node.target in CONVOLUTIONS:
             self.convolution(node)
         elif node.target == torch.ops.zoo.integrate_and_fire.default:
             self.neuron(node)
@@ -93,7 +94,7 @@ class _Lowering(Signals):
         self.add(
             Kernel(
                 "convolve", [strings], out, geometry=geometry, kernel=(rows, columns), source=source, weight=weight,
-                bias=bias,
+                bias=bias, node=node,
             )
         )  # fmt: skip
         self.views[node] = View.of(out, shape)

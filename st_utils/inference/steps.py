@@ -31,6 +31,7 @@ class Kernel:
     source: Buffer | None = None  # what the geometry is over, where the input has strings of all taps of it
     weight: Tensor | None = None
     bias: Tensor | None = None
+    node: fx.Node | None = None  # of a convolution
     form: Form | None = None
     steps: int = 1
     repeated: bool = False

@@ -10,3 +10,9 @@ extern "C" void zoo_run(const Step *steps, int64_t count, int threads) {
         for (int64_t i = 0; i < count; i++) run(steps[i], team, rooms);
     });
 }
+
+// The size of packed weights, in numbers, and the weights packed; in whole numbers, `weight` has them as float32.
+extern "C" int64_t zoo_packed_size(const Shape *shape) { return Weights(*shape, nullptr).size(); }
+extern "C" void zoo_pack(const float *weight, const int64_t *strides, Number *packed, const Shape *shape, int threads) {
+    Weights(*shape, packed).pack(*shape, weight, strides, threads);
+}

@@ -6,6 +6,7 @@
     numbers.tolist()                          # [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
 
 What each kind computes is told in steps.h, what it reads and writes in signals.h. `st_utils/inference` makes the steps.
+With `whole`, convolutions sum whole numbers of 16 bits in place of float32: a library of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import ctypes
 from ctypes import POINTER, c_float, c_int, c_int64, c_void_p
 
 import torch
+from torch import Tensor
 
 from st_utils.kernels.common.compiler import library
 from st_utils.kernels.node.cpu import CForm
@@ -53,7 +55,7 @@ class CStep(ctypes.Structure):
         ("inputs", CSignal * 3),
         ("out", CSignal),
         ("shape", CShape),
-        *((name, c_void_p) for name in ("weight", "bias")),
+        *((name, c_void_p) for name in ("weight", "bias", "units")),
         ("form", CForm),
         *((name, c_int64) for name in ("steps", "repeated", "heads")),
         ("divisor", c_float),
@@ -66,14 +68,27 @@ def available() -> bool:
     return _library() is not None
 
 
-def run(steps: ctypes.Array[CStep]) -> None:
+def run(steps: ctypes.Array[CStep], whole: bool = False) -> None:
     """Run the steps, one after the other, with torch's number of threads. Their `set`s must be zero before."""
-    _library().zoo_run(steps, len(steps), torch.get_num_threads())
+    _library(whole).zoo_run(steps, len(steps), torch.get_num_threads())
 
 
-def _library() -> ctypes.CDLL | None:
-    compiled = library("plan/cpu")
+def packed(weight: Tensor, shape: CShape, whole: bool = False) -> Tensor:
+    """A convolution's weight in the order in which a step sums it, float32 or int16; it begins at a cache line."""
+    compiled, dtype = _library(whole), torch.int16 if whole else torch.float32
+    size = compiled.zoo_packed_size(shape)
+    found = torch.empty(size + 64 // dtype.itemsize, dtype=dtype)
+    found = found[-found.data_ptr() % 64 // dtype.itemsize :][:size]
+    strides = (c_int64 * 4)(*weight.stride())
+    compiled.zoo_pack(weight.data_ptr(), strides, found.data_ptr(), shape, torch.get_num_threads())
+    return found
+
+
+def _library(whole: bool = False) -> ctypes.CDLL | None:
+    compiled = library("plan/cpu", *(["-DZOO_INT16"] if whole else []))
     if compiled and compiled.zoo_run.argtypes is None:
-        compiled.zoo_run.argtypes = [POINTER(CStep), c_int64, c_int]
-        compiled.zoo_run.restype = None
+        pointer, shape = c_void_p, POINTER(CShape)
+        compiled.zoo_run.argtypes, compiled.zoo_run.restype = [POINTER(CStep), c_int64, c_int], None
+        compiled.zoo_packed_size.argtypes, compiled.zoo_packed_size.restype = [shape], c_int64
+        compiled.zoo_pack.argtypes, compiled.zoo_pack.restype = [pointer, POINTER(c_int64), pointer, shape, c_int], None
     return compiled

@@ -6,8 +6,9 @@ extern "C" struct Step {
     int64_t kind;
     Signal in[3], out;  // of the inputs, those that the kind has
     Shape shape;        // CONVOLVE, CONVOLVE_AND_FIRE, GATHER; POOL: kernel, stride and padding
-    float *weight;      // packed; nullptr but for convolutions
-    const float *bias;  // may be nullptr
+    Number *weight;       // packed; nullptr but for convolutions
+    const Number *bias;   // may be nullptr
+    const float *units;   // of whole numbers, what one is worth per output channel; filled up to whole ROWs
     Form form;          // of the neurons that fire
     int64_t steps;      // T
     int64_t repeated;   // FIRE: the input has one step, which all share
@@ -36,16 +37,16 @@ inline void convolve(const Step &step, Team &team, Rooms &rooms) {
     const Signal &out = step.out;
     if (step.kind == CONVOLVE) {
         const bool large = past_caches(out.numbers, FLOAT32, all_pixels(out), out.channels);
-        Sums{s, bits, weights, step.bias, 1}.each_piece(team, rooms.convolution, [&](const Piece &piece, const float *sums) {
-            write_sums(s, piece, sums, out.numbers, large);
+        Sums{s, bits, weights, step.bias, 1}.each_piece(team, rooms.convolution, [&](const Piece &piece, const Number *sums) {
+            write_sums(s, piece, sums, step.units, out.numbers, large);
         });
         return;
     }
     const Numbers numbers(step.form);
     const int64_t per_step = all_pixels(out) / step.steps;
-    Sums{s, bits, weights, step.bias, step.steps}.each_piece(team, rooms.convolution, [&](const Piece &piece, const float *sums) {
+    Sums{s, bits, weights, step.bias, step.steps}.each_piece(team, rooms.convolution, [&](const Piece &piece, const Number *sums) {
         const Strip &strip = piece.strip;
-        fire_piece(numbers, step.steps, piece, sums, [&](int64_t t, int64_t v, int64_t i, const Vector *fired) {
+        fire_sums(numbers, step.steps, piece, sums, step.units, [&](int64_t t, int64_t v, int64_t i, const Vector *fired) {
             write_fired(out, t * per_step + piece.first, piece.pixels, strip.channel + v * ROW, i, fired);
         });
         const int64_t from = strip.channel / UNIT, to = (strip.channel + strip.channels + UNIT - 1) / UNIT;
@@ -80,9 +81,13 @@ inline void fire(const Step &step, Team &team, Rooms &rooms) {
                 for (int64_t p = 0; p < pixels; p++)
                     std::memcpy(rooms.currents.data() + (t * pixels + p) * ROW, x.numbers + (t * apart + first + p) * channels + channel, n * sizeof(float));
             const Strip strip{0, channel, n, 1, 0};
-            fire_piece(numbers, step.steps, Piece{strip, first, pixels}, rooms.currents.data(), [&](int64_t t, int64_t, int64_t i, const Vector *fired) {
-                write_fired(out, t * per_step + first, pixels, channel, i, fired);
-            });
+            const float *currents = rooms.currents.data();
+            fire_piece(
+                numbers, step.steps, Piece{strip, first, pixels},
+                [&](int64_t t, int64_t, int64_t i, Vector *x) { EACH x[k] = load(currents + t * pixels * ROW + i + k * LANES); },
+                [&](int64_t t, int64_t, int64_t i, const Vector *fired) {
+                    write_fired(out, t * per_step + first, pixels, channel, i, fired);
+                });
         }
         for (int64_t t = 0; t < step.steps; t++) count_set(out, 0, t * per_step + first, pixels, 0, (channels + UNIT - 1) / UNIT);
     });

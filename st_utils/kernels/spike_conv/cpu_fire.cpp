@@ -21,7 +21,7 @@ extern "C" int zoo_fire(const float *x, float *packed, const float *bias, float 
         Room room;
         all.each_piece(team, room, [&](const Piece &piece, const float *sums) {
             const Strip &strip = piece.strip;
-            fire_piece(numbers, steps, piece, sums, [&](int64_t t, int64_t v, int64_t i, const Vector *fired) {
+            fire_sums(numbers, steps, piece, sums, nullptr, [&](int64_t t, int64_t v, int64_t i, const Vector *fired) {
                 const int64_t n = std::min(ROW, strip.channels - v * ROW);
                 EACH {
                     const int64_t at = i + k * LANES, lane = at % ROW;

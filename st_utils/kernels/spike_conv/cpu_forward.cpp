@@ -21,7 +21,7 @@ extern "C" int zoo_forward(const float *x, float *packed, const float *bias, flo
     const Sums all{s, strings, weights, bias, 1};
     together(threads, [&](Team &team) {
         Room room;
-        all.each_piece(team, room, [&](const Piece &piece, const float *sums) { write_sums(s, piece, sums, out, large); });
+        all.each_piece(team, room, [&](const Piece &piece, const float *sums) { write_sums(s, piece, sums, nullptr, out, large); });
     });
     return 1;
 }

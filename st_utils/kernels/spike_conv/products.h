@@ -23,12 +23,25 @@
 
 namespace {
 
-const int64_t UNIT = 16;                      // bits that are stored as one number
-const int64_t ROW = LANES == 8 ? 32 : 16;     // floats of a table's row; found by measurement
-const int64_t BITS = 2048 / ROW;              // of a string, at most: its table fills the nearest cache, 32 KB
-const int64_t TABLE = BITS / 4 * 16 * ROW;    // floats
-const int64_t WIDEST = 64 / ROW;              // rows of sums that additions keep in registers
-const int VECTORS = ROW / LANES;
+// What is summed: float32; or, with ZOO_INT16, whole numbers of 16 bits. These may run over on the way: only the last sum
+// must fit, from -32768 to 32767, for which the compiled network chooses the unit (st_utils/inference/reduced.py).
+#ifdef ZOO_INT16
+typedef uint16_t Number;
+#else
+typedef float Number;
+#endif
+typedef Number Sum __attribute__((vector_size(sizeof(Vector))));
+
+const int64_t UNIT = 16;                                       // bits that are stored as one number
+const int64_t SUMS = sizeof(Sum) / sizeof(Number);             // of a vector
+const int VECTORS = LANES == 8 ? 4 : 16 / LANES;               // of a table's row; found by measurement
+const int64_t ROW = VECTORS * SUMS;                            // numbers of a table's row
+const int64_t BITS = 32768 / (4 * VECTORS * sizeof(Sum));      // of a string, at most: its table fills the nearest cache, 32 KB
+const int64_t TABLE = BITS / 4 * 16 * ROW;                     // numbers
+const int64_t WIDEST = 64 / (VECTORS * LANES);                 // rows of sums that additions keep in registers
+
+inline Sum load_sum(const Number *from) { return read<Sum>(from); }
+inline void store_sum(Number *to, Sum sum) { std::memcpy(to, &sum, sizeof(Sum)); }
 
 // Strings with at most this many set bits per unit on average are added bit by bit. The additions of both ways are equally
 // many at 4 of 16; what they cost beside differs by instruction set. A constant, not a measurement at run time: the choice
@@ -41,65 +54,65 @@ const double FEW = LANES == 8 ? 5.0 : 4.0;
 #endif
 
 // The 16 sums of each 4 of the rows; row k is rows[k * pitch], its first ROW numbers.
-inline void build(const float *rows, int64_t pitch, int64_t groups, float scale, float *table) {
+inline void build(const Number *rows, int64_t pitch, int64_t groups, Number scale, Number *table) {
     for (int64_t g = 0; g < groups; g++, rows += 4 * pitch, table += 16 * ROW)
         for (int v = 0; v < VECTORS; v++) {
-            const float *from = rows + v * LANES;
-            const Vector a = load(from) * scale, b = load(from + pitch) * scale, c = load(from + 2 * pitch) * scale;
-            const Vector d = load(from + 3 * pitch) * scale, ab = a + b, ac = a + c, bc = b + c, cd = c + d, abc = ab + c;
-            const Vector sums[16] = {Vector{}, a,     b,     ab,     c,  ac,     bc,     abc,
+            const Number *from = rows + v * SUMS;
+            const Sum a = load_sum(from) * scale, b = load_sum(from + pitch) * scale, c = load_sum(from + 2 * pitch) * scale;
+            const Sum d = load_sum(from + 3 * pitch) * scale, ab = a + b, ac = a + c, bc = b + c, cd = c + d, abc = ab + c;
+            const Sum sums[16] = {Sum{},    a,     b,     ab,     c,  ac,     bc,     abc,
                                      d,        a + d, b + d, ab + d, cd, a + cd, b + cd, ab + cd};
-            for (int i = 0; i < 16; i++) store(table + i * ROW + v * LANES, sums[i]);
+            for (int i = 0; i < 16; i++) store_sum(table + i * ROW + v * SUMS, sums[i]);
         }
 }
 
 // Where the table has the sum of a word's nibble: its row in bytes.
 inline uint64_t place_of(uint64_t word, int nibble) {
-    const int size = ROW == 16 ? 6 : 7, shift = 4 * nibble - size;  // a row is 2^size bytes
+    const int size = VECTORS * sizeof(Sum) == 64 ? 6 : 7, shift = 4 * nibble - size;  // a row is 2^size bytes
     return (shift < 0 ? word << -shift : word >> shift) & uint64_t(15) << size;
 }
 
 // One string's row of sums, by the table.
-template <int UNITS> inline void look_up(const float *table, const uint16_t *string, float *sums) {
-    Vector even[VECTORS], odd[VECTORS] = {};  // two sums side by side, so that an addition need not wait for the last one
+template <int UNITS> inline void look_up(const Number *table, const uint16_t *string, Number *sums) {
+    Sum even[VECTORS], odd[VECTORS] = {};  // two sums side by side, so that an addition need not wait for the last one
 #pragma GCC unroll 4
-    for (int v = 0; v < VECTORS; v++) even[v] = load(sums + v * LANES);
+    for (int v = 0; v < VECTORS; v++) even[v] = load_sum(sums + v * SUMS);
     uint64_t words[(UNITS + 3) / 4];
     std::memcpy(words, string, sizeof words);
     const char *sums_of = reinterpret_cast<const char *>(table);
     constexpr int NIBBLES = 4 * UNITS;
 #pragma GCC unroll 32
     for (int g = 0; g < NIBBLES; g++) {
-        const float *row = reinterpret_cast<const float *>(sums_of + g * 16 * ROW * sizeof(float) + place_of(words[g / 16], g % 16));
+        const Number *row = reinterpret_cast<const Number *>(sums_of + g * 16 * ROW * sizeof(Number) + place_of(words[g / 16], g % 16));
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++) (g & 1 ? odd : even)[v] += load(row + v * LANES);
+        for (int v = 0; v < VECTORS; v++) (g & 1 ? odd : even)[v] += load_sum(row + v * SUMS);
     }
 #pragma GCC unroll 4
-    for (int v = 0; v < VECTORS; v++) store(sums + v * LANES, even[v] + odd[v]);
+    for (int v = 0; v < VECTORS; v++) store_sum(sums + v * SUMS, even[v] + odd[v]);
 }
 
 // VECTORS * WIDTH vectors of sums of one string, by its set bits; the sums of row v are at sums[v * apart].
-template <int WIDTH> inline void add(const float *rows, float scale, const uint16_t *string, int64_t units, float *sums, int64_t apart) {
-    Vector sum[WIDTH * VECTORS] = {};
+template <int WIDTH> inline void add(const Number *rows, Number scale, const uint16_t *string, int64_t units, Number *sums, int64_t apart) {
+    Sum sum[WIDTH * VECTORS] = {};
     for (int64_t unit = 0; unit < units; unit += 4) {  // 64 bits: what fills a string up is zero
         uint64_t bits;
         std::memcpy(&bits, string + unit, sizeof bits);
         for (; bits; bits &= bits - 1) {
-            const float *row = rows + (unit * UNIT + __builtin_ctzll(bits)) * WIDTH * ROW;
+            const Number *row = rows + (unit * UNIT + __builtin_ctzll(bits)) * WIDTH * ROW;
 #pragma GCC unroll 16
-            for (int v = 0; v < WIDTH * VECTORS; v++) sum[v] += load(row + v * LANES);
+            for (int v = 0; v < WIDTH * VECTORS; v++) sum[v] += load_sum(row + v * SUMS);
         }
     }
 #pragma GCC unroll 16
     for (int v = 0; v < WIDTH * VECTORS; v++) {
-        float *to = sums + v / VECTORS * apart + v % VECTORS * LANES;
-        store(to, load(to) + sum[v] * scale);
+        Number *to = sums + v / VECTORS * apart + v % VECTORS * SUMS;
+        store_sum(to, load_sum(to) + sum[v] * scale);
     }
 }
 
 // Strings m = 0 ... n - 1, at strings[m * pitch]; their sums are at sums[m * ROW].
-using LookUp = void (*)(const float *table, const uint16_t *strings, int64_t pitch, int64_t n, float *sums);
-template <int UNITS> void look_up_each(const float *table, const uint16_t *strings, int64_t pitch, int64_t n, float *sums) {
+using LookUp = void (*)(const Number *table, const uint16_t *strings, int64_t pitch, int64_t n, Number *sums);
+template <int UNITS> void look_up_each(const Number *table, const uint16_t *strings, int64_t pitch, int64_t n, Number *sums) {
     for (int64_t m = 0; m < n; m++) look_up<UNITS>(table, strings + m * pitch, sums + m * ROW);
 }
 inline LookUp look_up_of(int64_t units) {
@@ -108,10 +121,10 @@ inline LookUp look_up_of(int64_t units) {
     return all[units - 1];
 }
 
-using Add = void (*)(const float *rows, float scale, const uint16_t *strings, int64_t pitch, int64_t units, int64_t n,
-                     float *sums, int64_t apart);
+using Add = void (*)(const Number *rows, Number scale, const uint16_t *strings, int64_t pitch, int64_t units, int64_t n,
+                     Number *sums, int64_t apart);
 template <int WIDTH>
-void add_each(const float *rows, float scale, const uint16_t *strings, int64_t pitch, int64_t units, int64_t n, float *sums,
+void add_each(const Number *rows, Number scale, const uint16_t *strings, int64_t pitch, int64_t units, int64_t n, Number *sums,
               int64_t apart) {
     for (int64_t m = 0; m < n; m++) add<WIDTH>(rows, scale, strings + m * pitch, units, sums + m * ROW, apart);
 }
@@ -120,12 +133,12 @@ inline Add add_of(int64_t width) {
     return all[width - 1];
 }
 
-// n floats that begin at a cache line: a vector load across two lines costs two.
+// n numbers that begin at a cache line: a vector load across two lines costs two.
 struct Lines {
-    std::unique_ptr<float[]> memory;
-    float *data;
-    explicit Lines(int64_t n) : memory(new float[n + 16]) {
-        data = reinterpret_cast<float *>((reinterpret_cast<uintptr_t>(memory.get()) + 63) & ~uintptr_t(63));
+    std::unique_ptr<Number[]> memory;
+    Number *data;
+    explicit Lines(int64_t n) : memory(new Number[n + 64 / sizeof(Number)]) {
+        data = reinterpret_cast<Number *>((reinterpret_cast<uintptr_t>(memory.get()) + 63) & ~uintptr_t(63));
     }
 };
 
