@@ -7,6 +7,7 @@ Each engine has a process of its own; they take turns, and only one computes at 
 
     ours               this zoo's modules, norms folded (zoo.fold_norms), float32
     ours compiled      the same, compiled for inference (zoo.compile_inference), float32
+    ours int16         the same with weights of 16 bits, whose range is found on the first batch
     ours bf16          the same under torch's autocast to bfloat16
     torch              the same weights in plain torch: no kernel of this zoo
     onnxruntime        the same, exported by torch.onnx for this batch size, float32

@@ -80,9 +80,11 @@ class Ours(Engine):
 class OursCompiled(Ours):
     """The same, compiled for inference: spikes stay bits between the layers, and few calls do all."""
 
+    precision: ClassVar[str] = "float32"
+
     def load(self, task: Task) -> str:
         super().load(task)
-        return "float32, compiled"
+        return f"{self.precision}, compiled"
 
     def prepared(self, model: nn.Module) -> nn.Module:
         self.plans: dict[int, nn.Module] = {}
@@ -92,8 +94,14 @@ class OursCompiled(Ours):
         import zoo
 
         if len(images) not in self.plans:
-            self.plans[len(images)] = zoo.compile_inference(self.model, images)
+            self.plans[len(images)] = zoo.compile_inference(self.model, images, self.precision)
         return self.plans[len(images)](images)
+
+
+class OursInt16(OursCompiled):
+    """The same with weights of 16 bits, whose range is found on the first batch."""
+
+    precision: ClassVar[str] = "int16"
 
 
 class OursBfloat16(Ours):
@@ -210,6 +218,7 @@ class SpikingJelly(Engine):
 CONTESTANTS: dict[str, type[Engine]] = {
     "ours": Ours,
     "ours compiled": OursCompiled,
+    "ours int16": OursInt16,
     "ours bf16": OursBfloat16,
     "torch": PlainTorch,
     "onnxruntime": OnnxRuntime,
