@@ -48,6 +48,7 @@ class Subject:
     logits: Tensor
     origin: dict[str, Any]
     plugins: tuple[str, ...] = ()
+    labels: Tensor | None = None  # of a run's test images
 
     def task(self, batch: int, threads: int, folder: Path, export: bool = False) -> Task:
         """The task at a batch size; its files are written into the folder, the exported model only with `export`."""
@@ -111,20 +112,21 @@ def of_run(path: str, count: int) -> Subject:
     RunFolder.open(path)
     result = zoo.evaluate(path, device="cpu", fold=False, test_images=TESTED, workers=0)
     settings, _ = resolve({"resume": path, "eval": True, "device": "cpu", "workers": 0})
-    images = test_images(settings, count)
+    images, labels = test_images(settings, count)
     if len(images) < count:
         raise UserError(f"{path} has {len(images)} test images: --batch can be at most that")
     origin = {"weights": path, "images": f"of {settings.dataset}, its test images"}
     plugins = tuple(settings.plugin)
-    return Subject(Path(path).name, result.model, images, in_float64(result.model, images), origin, plugins)
+    return Subject(Path(path).name, result.model, images, in_float64(result.model, images), origin, plugins, labels)
 
 
-def test_images(settings: Settings, count: int) -> Tensor:
-    """The inputs `[count, ...]` of a run's test."""
+def test_images(settings: Settings, count: int) -> tuple[Tensor, Tensor]:
+    """The inputs `[count, ...]` and labels of a run's test."""
     data = launch.load_data(settings)
     side = settings.img_size or data.img_size
     loader: EpochLoader = launch.make_loaders(data, None, settings, side, torch.device("cpu"))[1]
-    return loader.evenly_spaced(count)[0].contiguous()
+    images, labels = loader.evenly_spaced(count)[:2]
+    return images.contiguous(), labels
 
 
 @torch.no_grad()

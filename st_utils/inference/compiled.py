@@ -27,9 +27,11 @@ from st_utils.inference.steps import Call, Keep, Kernel, Show, Steps
 from st_utils.kernels.common.eager import watched
 from st_utils.kernels.node import cpu
 from st_utils.kernels.plan import library
-from st_utils.kernels.spike_conv.op import CShape
+from st_utils.kernels.spike_conv.op import CShape, convolve
 from st_utils.layer.fold_norms import fold_norms
 
+# The zoo's operators as Python calls them, without the dispatcher's way.
+DIRECT = {torch.ops.zoo.sparse_conv.default: convolve}
 LARGEST_ROW = 64  # channels that a step reads at a time, at most
 Precision = Literal["float32", "int16"]
 
@@ -164,10 +166,11 @@ class _Program:
     @staticmethod
     def _call(step: Call) -> Run:
         node = step.node
+        direct = DIRECT.get(node.target)
 
         def run(values: dict[fx.Node, object]) -> None:
             args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
-            values[node] = call(node, args, kwargs)
+            values[node] = direct(*args, **kwargs) if direct else call(node, args, kwargs)
 
         return run
 

@@ -17,7 +17,12 @@ from torch import Tensor, fx, nn
 
 from st_utils.errors import UserError
 
-GETITEM = operator.getitem
+IN_PLACE = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
 
 
 class Graph(NamedTuple):
@@ -80,11 +85,14 @@ def _graph(module: fx.GraphModule, values: list, batch: Tensor) -> Graph:
             continue
         if node.op == "get_attr":
             constants[node] = operator.attrgetter(node.target)(module)
-        elif _in_place(node):
+            continue
+        if node.target in IN_PLACE and not _read_later(node):
+            node.target = IN_PLACE[node.target]  # x += y, and nobody looks at x again
+        if _in_place(node):
             raise UserError(
                 f"the network can't be compiled for inference: it changes a tensor in place ({node.target})"
             )
-        elif node.all_input_nodes and all(other in constants for other in node.all_input_nodes):
+        if node.all_input_nodes and all(other in constants for other in node.all_input_nodes):
             with torch.no_grad():
                 constants[node] = call(node, *_values(node, constants))
         else:
@@ -112,8 +120,24 @@ def _values(node: fx.Node, values: dict[fx.Node, object]) -> tuple[tuple, dict]:
     return fx.map_arg(node.args, values.__getitem__), fx.map_arg(node.kwargs, values.__getitem__)
 
 
+def _read_later(node: fx.Node) -> bool:
+    """Whether the tensor that a node changes, or another view of it, is read by a later node."""
+
+    def memory(other: fx.Node) -> object:
+        value = other.meta.get("example_value")
+        return value.untyped_storage()._cdata if isinstance(value, Tensor) else other
+
+    changed, later, reader = memory(node.args[0]), False, node.next
+    while reader.op != "root":
+        later = later or any(other is not node and memory(other) == changed for other in reader.all_input_nodes)
+        reader = reader.next
+    return later or node.args[0].op == "placeholder"
+
+
 def _in_place(node: fx.Node) -> bool:
-    """Whether a node changes a tensor: `add_`, `x[...] = y`, `out=`, `inplace=True`."""
+    """Whether a node changes a tensor: `x += y`, `add_`, `x[...] = y`, `out=`, `inplace=True`."""
+    if node.target in IN_PLACE:
+        return True
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     return (
         (name.endswith("_") and not name.endswith("__"))

@@ -26,8 +26,7 @@ from st_utils.inference.views import Buffer, View, pixels
 from st_utils.kernels.node.form import from_json
 from st_utils.kernels.spike_conv.definition import Geometry
 
-ADD = (torch.add, operator.add, operator.iadd, "add")
-POOL = ("max_pool2d",)
+ADD = (torch.add, operator.add, "add")
 MOST = 255  # the greatest count that bits are made for
 UNIT = 16
 
@@ -62,7 +61,7 @@ class _Lowering(Signals):
             self.convolution(node)
         elif node.target == torch.ops.zoo.integrate_and_fire.default:
             self.neuron(node)
-        elif name in POOL or "max_pool2d" in str(node.target):
+        elif name == "max_pool2d":
             self.pool(node)
         elif node.target in ADD and shape is not None:
             self.sum(node)

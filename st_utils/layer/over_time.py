@@ -18,10 +18,16 @@ from st_utils.kernels.common.layout import channels_last, to_channels_last
 
 
 class OverTime(nn.Sequential):
-    """nn.Sequential of layers for `[N, C, H, W]`, applied to `[T, B, C, H, W]` with N = T B."""
+    """nn.Sequential of layers for `[N, C, H, W]`, applied to `[T, B, C, H, W]` with N = T B.
+
+    In evaluation, where no layer looks at other images, time steps that are one in memory are computed once.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        return over_time(super().forward, x)
+        if self.training or drop_repeated_steps(x) is x:
+            return over_time(super().forward, x)
+        y = super().forward(x[0])
+        return y.expand(len(x), *y.shape)
 
 
 def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -231,6 +231,34 @@ def test_not_a_number_stays_in_pooling():
     assert torch.equal(compiled(x).isnan(), Pool()(x).isnan()) and compiled(x).isnan().sum() == 1
 
 
+class AddsInPlace(nn.Module):
+    """Residual sums as `x += f(x)`; with `again`, what x was is read after it was changed."""
+
+    def __init__(self, again: bool):
+        super().__init__()
+        self.again, self.layers = again, nn.ModuleList(conv(24, 24) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            before = x
+            x = layer(x)
+            x += before
+            y = x.flatten(3)
+            x += 1.0
+        return x + y.unflatten(3, (5, -1)) if self.again else x
+
+
+def test_sums_in_place():
+    torch.manual_seed(0)
+    net, batches = Net(AddsInPlace(again=False)).eval(), [torch.randn(4, 3, 24, 5, 5) * 4 for _ in range(2)]
+    compiled = compile_inference(net, batches[0])
+    with torch.no_grad():
+        for x in batches:
+            torch.testing.assert_close(compiled(x), zoo.fold_norms(net)(x), rtol=0, atol=1e-5)
+    with pytest.raises(UserError, match="changes a tensor in place"):
+        compile_inference(Net(AddsInPlace(again=True)).eval(), batches[0])
+
+
 # -- calls -------------------------------------------------------------------------------------------------------
 
 
