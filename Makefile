@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SANITIZED := tests/kernels/node/test_cpu.py tests/kernels/norm_node/test_cpu.py tests/kernels/norm_node/test_cpu_channels_last.py \
-	tests/kernels/spike_bits tests/kernels/spike_conv/test_op.py tests/kernels/spike_conv/test_fire.py tests/inference
+	tests/kernels/spike_bits tests/kernels/spike_conv/test_op.py tests/kernels/spike_conv/test_fire.py tests/plan
 
 .PHONY: run test lint sanitize replay clean
 

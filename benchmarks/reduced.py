@@ -25,9 +25,9 @@ import zoo
 from benchmarks.engines.contestants import CONTESTANTS, CannotTakeError
 from benchmarks.engines.prepare import of_run
 from st_utils.errors import UserError
-from st_utils.inference.graph import Graph, capture, run
-from st_utils.inference.reduced import calibrated, in_units
 from st_utils.kernels.common.compiler import instruction_set
+from st_utils.plan.graph import Graph, capture, run
+from st_utils.plan.reduced import calibrated, in_units
 from st_utils.training.environment import environment
 
 ENGINES = ("ours", "ours compiled", "ours int16", "ours bf16", "onnxruntime", "openvino", "openvino default")

@@ -24,8 +24,8 @@ import st_utils.encoder
 import st_utils.mlp
 import st_utils.node  # noqa: F401  (importing the rooms registers their parts)
 from registry import KINDS, Spec, create, entry, import_all, parse
-from st_utils.inference import compile_inference
 from st_utils.layer.fold_norms import fold_norms
+from st_utils.plan import compile_inference
 from zoo.authors.published import authors_spec, load_published
 from zoo.citation import cite
 from zoo.run import Result, evaluate, profile, run, show

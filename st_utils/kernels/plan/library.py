@@ -5,7 +5,7 @@
     run((CStep * 1)(CStep(kind=KINDS.index("add"), inputs=(CSignal * 3)(x, x), out=x)))
     numbers.tolist()                          # [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
 
-What each kind computes is told in steps.h, what it reads and writes in signals.h. `st_utils/inference` makes the steps.
+What each kind computes is told in steps.h, what it reads and writes in signals.h. `st_utils/plan` makes the steps.
 With `whole`, convolutions sum whole numbers of 16 bits in place of float32: a library of its own.
 """
 
@@ -68,9 +68,9 @@ def available() -> bool:
     return _library() is not None
 
 
-def run(steps: ctypes.Array[CStep], whole: bool = False) -> None:
+def run(steps: ctypes.Array[CStep], whole: bool = False, threads: int | None = None) -> None:
     """Run the steps, one after the other, with torch's number of threads. Their `set`s must be zero before."""
-    _library(whole).zoo_run(steps, len(steps), torch.get_num_threads())
+    _library(whole).zoo_run(steps, len(steps), threads or torch.get_num_threads())
 
 
 def packed(weight: Tensor, shape: CShape, whole: bool = False) -> Tensor:

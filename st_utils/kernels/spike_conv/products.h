@@ -24,7 +24,7 @@
 namespace {
 
 // What is summed: float32; or, with ZOO_INT16, whole numbers of 16 bits. These may run over on the way: only the last sum
-// must fit, from -32768 to 32767, for which the compiled network chooses the unit (st_utils/inference/reduced.py).
+// must fit, from -32768 to 32767, for which the compiled network chooses the unit (st_utils/plan/reduced.py).
 #ifdef ZOO_INT16
 typedef uint16_t Number;
 #else

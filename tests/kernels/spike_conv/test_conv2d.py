@@ -19,7 +19,7 @@ ORDERS = (torch.contiguous_format, torch.channels_last)
 # Each prints a line when its backward passes are done and equal to those of nn.Conv2d in float64.
 CHANNELS = """
 from tests.kernels.spike_conv.test_conv2d import compare
-for channels in range(1, 65):
+for channels in (*range(1, 34), 40, 48, 56, 63, 64):
     for stride in (2, 3):
         compare(channels, 16, stride)
         compare(16, channels, stride)

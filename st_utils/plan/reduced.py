@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx
 
-from st_utils.inference.graph import Graph, run
+from st_utils.plan.graph import Graph, run
 
 CONVOLUTIONS = (torch.ops.zoo.sparse_conv.default, torch.conv2d, torch.nn.functional.conv2d)
 MARGIN = 2.0  # times the largest current

@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch import fx
 
-from st_utils.inference.graph import Graph, shape_of
-from st_utils.inference.patterns import MUL, Attention, KeptTokens, match, readers
-from st_utils.inference.reduced import CONVOLUTIONS
-from st_utils.inference.signals import Signals
-from st_utils.inference.steps import Kernel, Steps, is_view, name_of
-from st_utils.inference.views import Buffer, View, pixels
 from st_utils.kernels.node.form import from_json
 from st_utils.kernels.spike_conv.definition import Geometry
+from st_utils.plan.graph import Graph, shape_of
+from st_utils.plan.patterns import MUL, Attention, KeptTokens, match, readers
+from st_utils.plan.reduced import CONVOLUTIONS
+from st_utils.plan.signals import Signals
+from st_utils.plan.steps import Kernel, Steps, is_view, name_of
+from st_utils.plan.views import Buffer, View, pixels
 
 ADD = (torch.add, operator.add, "add")
 MOST = 255  # the greatest count that bits are made for

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, fx
 
-from st_utils.inference.graph import Graph, shape_of, where
-from st_utils.inference.views import Buffer, View
 from st_utils.kernels.node.form import Form
 from st_utils.kernels.spike_conv.definition import Geometry
+from st_utils.plan.graph import Graph, shape_of, where
+from st_utils.plan.views import Buffer, View
 
 PERMUTES = ("permute", "movedim", "transpose", "unsqueeze", "squeeze", "swapaxes")
 RESHAPES = ("reshape", "view", "flatten", "unflatten")

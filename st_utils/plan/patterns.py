@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import fx
 
-from st_utils.inference.graph import Graph, shape_of
+from st_utils.plan.graph import Graph, shape_of
 
 MATMUL = (torch.matmul, operator.matmul, "matmul", "__matmul__")
 MUL = (torch.mul, operator.mul, "mul", "__mul__")

@@ -116,22 +116,39 @@ def run(graph: Graph, batch: Tensor, look: Callable[[fx.Node, object], None]) ->
             look(node, values[node])
 
 
+def of_counts(graph: Graph, batch: Tensor) -> set[fx.Node]:
+    """The nodes whose first argument is spikes, counts or eighths of them, from 0 to 255, on this batch."""
+    values: dict[object, bool] = {}
+
+    def look(node: fx.Node, value: object) -> None:
+        if isinstance(value, Tensor) and value.dtype == torch.float32:
+            eighths = value * 8
+            values[node] = bool(((eighths == eighths.round()) & (value >= 0) & (value <= 255)).all())
+
+    look(graph.input, batch)
+    run(graph, batch, look)
+    return {
+        node for node in graph.nodes if node.args and isinstance(node.args[0], fx.Node) and values.get(node.args[0])
+    }
+
+
 def _values(node: fx.Node, values: dict[fx.Node, object]) -> tuple[tuple, dict]:
     return fx.map_arg(node.args, values.__getitem__), fx.map_arg(node.kwargs, values.__getitem__)
 
 
 def _read_later(node: fx.Node) -> bool:
-    """Whether the tensor that a node changes, or another view of it, is read by a later node."""
+    """Whether a later node reads what the changed tensor, or another view of it, was before."""
+    nodes = list(node.graph.nodes)
+    place = nodes.index(node)
+    changed = _memory(node.args[0])
+    seen = [other for other in nodes[:place] if _memory(other) == changed]
+    return any(other in seen for later in nodes[place + 1 :] for other in later.all_input_nodes)
 
-    def memory(other: fx.Node) -> object:
-        value = other.meta.get("example_value")
-        return value.untyped_storage()._cdata if isinstance(value, Tensor) else other
 
-    changed, later, reader = memory(node.args[0]), False, node.next
-    while reader.op != "root":
-        later = later or any(other is not node and memory(other) == changed for other in reader.all_input_nodes)
-        reader = reader.next
-    return later or node.args[0].op == "placeholder"
+def _memory(node: fx.Node) -> object:
+    """What is the same for two nodes that share memory."""
+    value = node.meta.get("example_value")
+    return value.untyped_storage()._cdata if isinstance(value, Tensor) else node
 
 
 def _in_place(node: fx.Node) -> bool:

@@ -13,9 +13,9 @@ from math import prod
 import torch
 from torch import fx
 
-from st_utils.inference.graph import Graph, call, shape_of
-from st_utils.inference.steps import RESHAPES, Call, Keep, Kernel, Show, Steps, is_view, name_of
-from st_utils.inference.views import Buffer, View
+from st_utils.plan.graph import Graph, call, shape_of
+from st_utils.plan.steps import RESHAPES, Call, Keep, Kernel, Show, Steps, is_view, name_of
+from st_utils.plan.views import Buffer, View
 
 
 class Signals:

@@ -12,9 +12,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-from st_utils.inference.steps import Keep, Kernel, Show, Steps
-from st_utils.inference.views import Buffer
 from st_utils.kernels.plan.library import CSignal
+from st_utils.plan.steps import Keep, Kernel, Show, Steps
+from st_utils.plan.views import Buffer
 
 WORD = 64  # channels that share a word of bits
 LARGEST_CHUNK = 64  # channels whose set bits are counted together, at least

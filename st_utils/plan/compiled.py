@@ -11,6 +11,7 @@ print(compiled.fallbacks)           # what torch's own operators compute
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from ctypes import c_int64
 from typing import Literal, get_args
@@ -19,19 +20,19 @@ import torch
 from torch import Tensor, fx, nn
 
 from st_utils.errors import UserError
-from st_utils.inference.graph import call, capture
-from st_utils.inference.lower import lower
-from st_utils.inference.memory import Memory
-from st_utils.inference.reduced import calibrated, in_units
-from st_utils.inference.steps import Call, Keep, Kernel, Show, Steps
 from st_utils.kernels.common.eager import watched
 from st_utils.kernels.node import cpu
 from st_utils.kernels.plan import library
-from st_utils.kernels.spike_conv.op import CShape, convolve
+from st_utils.kernels.spike_conv import definition, op
+from st_utils.kernels.spike_conv.op import CShape
 from st_utils.layer.fold_norms import fold_norms
+from st_utils.plan.graph import call, capture, of_counts
+from st_utils.plan.lower import lower
+from st_utils.plan.memory import Memory
+from st_utils.plan.reduced import calibrated, in_units
+from st_utils.plan.steps import Call, Keep, Kernel, Show, Steps
 
-# The zoo's operators as Python calls them, without the dispatcher's way.
-DIRECT = {torch.ops.zoo.sparse_conv.default: convolve}
+LEAST_SECONDS = 3e-4  # on one thread, below which waking up others takes longer than their share
 LARGEST_ROW = 64  # channels that a step reads at a time, at most
 Precision = Literal["float32", "int16"]
 
@@ -43,7 +44,7 @@ def compile_inference(model: nn.Module, batch: Tensor, precision: Precision = "f
         model: any network of the zoo, or another one that torch.compile can follow without a break.
         batch: a batch of the images that the model will be called with; float32, on the CPU.
         precision: "int16" rounds the weights of convolutions over spikes to 16 bits, with a range that is found on this
-            batch, which must therefore be of real images; see st_utils/inference/reduced.py.
+            batch, which must therefore be of real images; see st_utils/plan/reduced.py.
 
     Raises UserError where the network can't be followed, or there is no C++ compiler.
     """
@@ -79,7 +80,9 @@ class CompiledInference(nn.Module):
         graph = capture(self.model, batch)
         steps = lower(graph)
         self.fallbacks = steps.fallbacks
-        self._program = _Program(steps, calibrated(graph, batch) if precision == "int16" else {})
+        units = calibrated(graph, batch) if precision == "int16" else {}
+        self._program = _Program(steps, units, of_counts(graph, batch))
+        self._program(batch.clone())
         self.memory = self._program.memory.size
 
     @torch.no_grad()
@@ -101,11 +104,27 @@ class CompiledInference(nn.Module):
 Run = Callable[[dict[fx.Node, object]], None]
 
 
+class _Segment:
+    """Consecutive kernels, which are one call; on one thread where that takes no time."""
+
+    def __init__(self, steps: list[library.CStep], whole: bool) -> None:
+        self.steps, self.whole = (library.CStep * len(steps))(*steps), whole
+        self.seconds: float | None = None  # on one thread
+
+    def __call__(self, values: dict[fx.Node, object]) -> None:
+        if self.seconds is None:
+            before = time.perf_counter()
+            library.run(self.steps, self.whole, threads=1)
+            self.seconds = time.perf_counter() - before
+        else:
+            library.run(self.steps, self.whole, threads=1 if self.seconds < LEAST_SECONDS else None)
+
+
 class _Program:
     """Steps with their memory, ready to run."""
 
-    def __init__(self, steps: Steps, units: dict[fx.Node, Tensor]) -> None:
-        self.memory, self.units = Memory(steps), units
+    def __init__(self, steps: Steps, units: dict[fx.Node, Tensor], counts: set[fx.Node]) -> None:
+        self.memory, self.units, self.counts = Memory(steps), units, counts
         self.input, self.output = steps.graph.input, steps.graph.output
         self.values: dict[fx.Node, object] = dict(steps.graph.constants)
         self.kept: list[Tensor | None] = []  # what the C++ reads
@@ -132,8 +151,7 @@ class _Program:
 
     def _end(self, segment: list[library.CStep]) -> None:
         if segment:
-            steps = (library.CStep * len(segment))(*segment)
-            self.runs.append(lambda _: library.run(steps, whole=bool(self.units)))
+            self.runs.append(_Segment(segment, whole=bool(self.units)))
 
     def _always(self, step: Show) -> bool:
         """Whether a view of a buffer needs no copy: then it is the same tensor in each run."""
@@ -163,14 +181,14 @@ class _Program:
         place = self.memory.numbers(step.buffer).view(images, height, width, channels).permute(0, 3, 1, 2)
         return lambda values: place.copy_(values[step.node].reshape(place.shape))
 
-    @staticmethod
-    def _call(step: Call) -> Run:
-        node = step.node
-        direct = DIRECT.get(node.target)
+    def _call(self, step: Call) -> Run:
+        node, convolves = step.node, None
+        if node.target == torch.ops.zoo.sparse_conv.default:  # without the dispatcher's way through Python
+            convolves = op.convolve if node in self.counts else definition.convolve
 
         def run(values: dict[fx.Node, object]) -> None:
             args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
-            values[node] = direct(*args, **kwargs) if direct else call(node, args, kwargs)
+            values[node] = convolves(*args, **kwargs) if convolves else call(node, args, kwargs)
 
         return run
 

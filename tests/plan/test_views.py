@@ -8,7 +8,7 @@ from math import prod
 import pytest
 import torch
 
-from st_utils.inference.views import Buffer, View
+from st_utils.plan.views import Buffer, View
 
 
 def buffer_and_view() -> tuple[torch.Tensor, torch.Tensor, View]:

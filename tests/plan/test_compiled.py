@@ -17,12 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 import zoo
 from registry import create
 from st_utils.errors import UserError
-from st_utils.inference import compile_inference
-from st_utils.inference.reduced import unit_of
 from st_utils.kernels.plan import library
 from st_utils.kernels.spike_conv import op
 from st_utils.layer import ConvNorm, ConvNormNode
 from st_utils.node.base import build_node
+from st_utils.plan import compile_inference
+from st_utils.plan.reduced import unit_of
 
 MODELS = [
     "spikformer(depth=2, embed_dim=24, num_heads=2)",
@@ -359,10 +359,11 @@ def test_without_a_compiler_it_says_so(model, monkeypatch):
         compile_inference(model, torch.rand(2, 3, 32, 32))
 
 
-@pytest.mark.parametrize("chosen", ["avx2", "portable"])
-def test_each_instruction_set(chosen):
-    """The tests of layers once more, in a process that compiles for this set."""
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", f"{__file__}::test_layers_are_plain_torchs"]
+@pytest.mark.parametrize(("chosen", "precisions"), [("avx2", "float32 or int16"), ("portable", "float32")])
+def test_each_instruction_set(chosen, precisions):
+    """Tests of layers once more, in a process that compiles for this set."""
+    tests, names = f"{__file__}::test_layers_are_plain_torchs", "few or fill or pooling or many or wide"
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", tests, "-k", f"({precisions}) and ({names})"]
     done = subprocess.run(
         words, env=os.environ | {"ZOO_CPU": chosen}, capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
