@@ -32,7 +32,7 @@ from st_utils.plan.memory import Memory
 from st_utils.plan.reduced import calibrated, in_units
 from st_utils.plan.steps import Call, Keep, Kernel, Show, Steps
 
-LEAST_SECONDS = 3e-4  # on one thread, below which waking up others takes longer than their share
+LEAST_SECONDS = 2e-3  # on one thread, below which it is not worth it to wake up another processor
 LARGEST_ROW = 64  # channels that a step reads at a time, at most
 Precision = Literal["float32", "int16"]
 
