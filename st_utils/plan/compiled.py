@@ -75,7 +75,7 @@ class CompiledInference(nn.Module):
         if not library.available():
             raise UserError("inference can't be compiled: there is no C++ compiler, install g++ or clang++")
         self.model = fold_norms(model)
-        self.shape = batch.shape
+        self.shape, self.strides = batch.shape, batch.stride()
         self._lock = threading.Lock()  # two calls at once would write into the same buffers
         graph = capture(self.model, batch)
         steps = lower(graph)
@@ -90,6 +90,8 @@ class CompiledInference(nn.Module):
         """What the model computes of a batch: logits `[B, classes]` of images `[B, C, H, W]` or `[B, T, C, H, W]`."""
         if x.shape != self.shape or x.dtype != torch.float32 or x.device.type != "cpu" or watched(x):
             return self.model(x)
+        if x.stride() != self.strides:
+            x = torch.empty_strided(self.shape, self.strides).copy_(x)
         with self._lock:
             return self._program(x)
 

@@ -312,6 +312,13 @@ def test_other_batches_run_in_the_folded_model(model):
     assert not compiled.train().training and not compiled(x).requires_grad
 
 
+def test_a_batch_may_lie_otherwise_in_memory(model):
+    compiled, x = compile_inference(model, torch.rand(2, 3, 32, 32)), torch.rand(2, 3, 32, 32)
+    every_second = torch.stack([x, x], -1)[..., 0]
+    for other in (x.contiguous(memory_format=torch.channels_last), every_second):
+        assert other.stride() != x.stride() and torch.equal(compiled(other), compiled(x))
+
+
 def test_weights_are_those_of_then(model):
     model, x = copy.deepcopy(model), torch.rand(2, 3, 32, 32)
     compiled = compile_inference(model, x)
