@@ -11,7 +11,7 @@ import zoo
 from benchmarks import reduced
 
 RUN = {
-    "model": "csnn(step=2)", "dataset": "digits", "img_size": 28, "epochs": 2, "train_images": 400, "test_images": 60,
+    "model": "csnn(step=2)", "dataset": "digits", "img_size": 28, "epochs": 1, "train_images": 400, "test_images": 40,
     "batch_size": 20, "lr": 0.01, "device": "cpu", "recipe": "none",
 }  # fmt: skip
 
@@ -26,7 +26,7 @@ def test_accuracy_and_agreement(trained, tmp_path, capsys, monkeypatch):
     words = [
         str(trained.folder),
         "--images",
-        "60",
+        "40",
         "--batch",
         "20",
         "--threads",

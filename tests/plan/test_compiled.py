@@ -28,11 +28,9 @@ MODELS = [
     "spikformer(depth=2, embed_dim=24, num_heads=2)",
     "spikformer(depth=1, embed_dim=136, num_heads=2, node=plif)",
     "spikformer(depth=1, embed_dim=64, num_heads=1, attention=statten)",
-    "spikformer(depth=1, embed_dim=32, num_heads=2, attention=identity)",
     "sdt(depth=1, embed_dim=64, num_heads=2, attention=statten)",
     "sdt(depth=1, embed_dim=64, num_heads=2)",
     "qkformer(depth=3, embed_dim=64, num_heads=4)",
-    "spikingformer(depth=1, embed_dim=48, num_heads=2)",
     "metaspikformer(embed_dim=[8, 16, 24, 32], depth=1, num_heads=2)",
     "dta_snn18(width=8)",
     "transfer_vgg(width=4)",
@@ -330,9 +328,9 @@ def test_weights_are_those_of_then(model):
 def test_memory_is_shared_by_signals_that_do_not_meet(model):
     shallow, deep = (
         compile_inference(
-            zoo.create_model(f"spikformer(depth={n}, embed_dim=48, num_heads=2)"), torch.rand(1, 3, 32, 32)
+            zoo.create_model(f"spikformer(depth={n}, embed_dim=16, num_heads=1)"), torch.rand(1, 3, 32, 32)
         )
-        for n in (2, 3)
+        for n in (1, 2)
     )
     assert deep.memory < 1.1 * shallow.memory
 
@@ -366,11 +364,11 @@ def test_without_a_compiler_it_says_so(model, monkeypatch):
         compile_inference(model, torch.rand(2, 3, 32, 32))
 
 
-@pytest.mark.parametrize(("chosen", "precisions"), [("avx2", "float32 or int16"), ("portable", "float32")])
-def test_each_instruction_set(chosen, precisions):
+@pytest.mark.parametrize(("chosen", "precision"), [("avx2", "int16"), ("portable", "float32")])
+def test_each_instruction_set(chosen, precision):
     """Tests of layers once more, in a process that compiles for this set."""
     tests, names = f"{__file__}::test_layers_are_plain_torchs", "few or fill or pooling or many or wide"
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", tests, "-k", f"({precisions}) and ({names})"]
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", tests, "-k", f"{precision} and ({names})"]
     done = subprocess.run(
         words, env=os.environ | {"ZOO_CPU": chosen}, capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
