@@ -86,7 +86,7 @@ def _graph(module: fx.GraphModule, values: list, batch: Tensor) -> Graph:
         if node.op == "get_attr":
             constants[node] = operator.attrgetter(node.target)(module)
             continue
-        if node.target in IN_PLACE and not _read_later(node):
+        if node.target in IN_PLACE and not _seen_elsewhere(node):
             node.target = IN_PLACE[node.target]  # x += y, and nobody looks at x again
         if _in_place(node):
             raise UserError(
@@ -136,12 +136,17 @@ def _values(node: fx.Node, values: dict[fx.Node, object]) -> tuple[tuple, dict]:
     return fx.map_arg(node.args, values.__getitem__), fx.map_arg(node.kwargs, values.__getitem__)
 
 
-def _read_later(node: fx.Node) -> bool:
-    """Whether a later node reads what the changed tensor, or another view of it, was before."""
+def _seen_elsewhere(node: fx.Node) -> bool:
+    """Whether a later node reads the changed tensor, or another view of it, or it is the input or the network's own.
+
+    A buffer that counts calls would stay what it was when the network was compiled.
+    """
     nodes = list(node.graph.nodes)
     place = nodes.index(node)
     changed = _memory(node.args[0])
     seen = [other for other in nodes[:place] if _memory(other) == changed]
+    if any(other.op in ("placeholder", "get_attr") for other in seen):
+        return True
     return any(other in seen for later in nodes[place + 1 :] for other in later.all_input_nodes)
 
 

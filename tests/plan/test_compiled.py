@@ -257,6 +257,20 @@ def test_sums_in_place():
         compile_inference(Net(AddsInPlace(again=True)).eval(), batches[0])
 
 
+def test_a_network_that_changes_its_own_state_is_refused():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return x * self.calls
+
+    with pytest.raises(UserError, match="can't be compiled for inference"):
+        compile_inference(Counts(), torch.rand(2, 3))
+
+
 # -- calls -------------------------------------------------------------------------------------------------------
 
 
