@@ -264,8 +264,9 @@ def test_a_network_that_changes_its_own_state_is_refused():
             self.register_buffer("calls", torch.zeros(1))
 
         def forward(self, x: Tensor) -> Tensor:
-            self.calls += 1
-            return x * self.calls
+            calls = self.calls
+            calls += 1
+            return x * calls
 
     with pytest.raises(UserError, match="can't be compiled for inference"):
         compile_inference(Counts(), torch.rand(2, 3))
@@ -329,6 +330,18 @@ def test_a_batch_may_lie_otherwise_in_memory(model):
     every_second = torch.stack([x, x], -1)[..., 0]
     for other in (x.contiguous(memory_format=torch.channels_last), every_second):
         assert other.stride() != x.stride() and torch.equal(compiled(other), compiled(x))
+
+
+def test_a_counter_sees_the_whole_network_and_a_copy_is_refused_in_one_line(model):
+    x = torch.rand(2, 3, 32, 32)
+    compiled, folded = compile_inference(model, x), zoo.fold_norms(model)
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+        compiled(x)
+    with torch.no_grad(), FlopCounterMode(display=False) as expected:
+        folded(x)
+    assert counted.get_total_flops() == expected.get_total_flops() > 0
+    with pytest.raises(UserError, match="can't be copied: compile the model again"):
+        copy.deepcopy(compiled)
 
 
 def test_weights_are_those_of_then(model):

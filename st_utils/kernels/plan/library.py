@@ -19,6 +19,7 @@ from torch import Tensor
 
 from st_utils.kernels.common.compiler import library
 from st_utils.kernels.node.cpu import CForm
+from st_utils.kernels.spike_conv import op
 from st_utils.kernels.spike_conv.op import CShape
 
 # enum Kind of steps.h, in its order.
@@ -75,13 +76,7 @@ def run(steps: ctypes.Array[CStep], whole: bool = False, threads: int | None = N
 
 def packed(weight: Tensor, shape: CShape, whole: bool = False) -> Tensor:
     """A convolution's weight in the order in which a step sums it, float32 or int16; it begins at a cache line."""
-    compiled, dtype = _library(whole), torch.int16 if whole else torch.float32
-    size = compiled.zoo_packed_size(shape)
-    found = torch.empty(size + 64 // dtype.itemsize, dtype=dtype)
-    found = found[-found.data_ptr() % 64 // dtype.itemsize :][:size]
-    strides = (c_int64 * 4)(*weight.stride())
-    compiled.zoo_pack(weight.data_ptr(), strides, found.data_ptr(), shape, torch.get_num_threads())
-    return found
+    return op.packed(weight, shape, _library(whole), torch.int16 if whole else torch.float32)
 
 
 def _library(whole: bool = False) -> ctypes.CDLL | None:

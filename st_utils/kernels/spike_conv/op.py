@@ -217,11 +217,13 @@ def out_size(x: Tensor, weight: Tensor, geometry: Geometry) -> list[int]:
     return [(size + 2 * padding - dilation * (k - 1) - 1) // s + 1 for size, k, s, padding, dilation in sizes]
 
 
-def packed(weight: Tensor, shape: CShape) -> Tensor:
-    """The weight in the order in which the kernel sums it."""
-    compiled = forward_library()
-    packed = torch.empty(compiled.zoo_packed_size(shape) + 16, dtype=torch.float32)
-    packed = packed[-packed.data_ptr() // 4 % 16 :]  # from the next cache line on
+def packed(
+    weight: Tensor, shape: CShape, compiled: ctypes.CDLL | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """The weight in the order in which the kernel sums it; of another compiled library, in the numbers that it sums."""
+    compiled = compiled or forward_library()
+    packed = torch.empty(compiled.zoo_packed_size(shape) + 64 // dtype.itemsize, dtype=dtype)
+    packed = packed[-packed.data_ptr() % 64 // dtype.itemsize :]  # from the next cache line on
     compiled.zoo_pack(weight.data_ptr(), _strides(weight), packed.data_ptr(), shape, torch.get_num_threads())
     return packed
 
